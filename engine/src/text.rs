@@ -1,0 +1,5 @@
+//! Tokenizer and chat template (to be written).
+
+/// Text side of a model.
+#[derive(Debug)]
+pub struct TextModel {}

@@ -1,0 +1,3 @@
+//! Gateway.
+
+pub mod backend;

@@ -1,0 +1,1 @@
+//! thalamus-tests
