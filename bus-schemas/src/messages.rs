@@ -6,7 +6,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::{
     envelope::{Kind, Letter, Message, Meta},
-    ids::{NodeRef, Placement, Roles, Ticket},
+    ids::{Attempt, NodeRef, Placement, RequestId, Roles, Ticket},
     spec::{Item, Record, RefuseReason, RequestSpec},
 };
 
@@ -129,20 +129,10 @@ messages! {
 
     // Decode and gateway.
 
-    /// Decode to gateway, once per engine step: items from number `first` on.
+    /// Decode to gateway, once per engine step and gateway: what each of its requests yielded.
     Tokens {
-        /// The promise under which they were made.
-        placement: Placement,
-        /// Number of the first item in this attempt.
-        first: u32,
-        /// Tokens and ends.
-        items: Vec<Item>,
-        /// Prompt tokens that no engine had to compute for this attempt.
-        cached_tokens: u32,
-        /// Nothing follows: every choice has ended.
-        last: bool,
-        /// The engine failed on it: nothing follows, the request has failed.
-        failed: bool,
+        /// One entry per request.
+        streams: Vec<Stream>,
     }
     /// Gateway to decode: I have all before `from`, say the rest again. Counts as `Bound`.
     AskTokens {
@@ -285,6 +275,27 @@ pub struct SlotRef {
     pub generation: u32,
 }
 
+/// Items of one placement, from number `first` of its attempt on.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Stream {
+    /// The request.
+    pub request: RequestId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// The promise under which the items were made.
+    pub placement: Placement,
+    /// Number of the first item in this attempt.
+    pub first: u32,
+    /// Tokens and ends; may be empty in an answer to `AskTokens`.
+    pub items: Vec<Item>,
+    /// Prompt tokens that no engine had to compute for this attempt.
+    pub cached_tokens: u32,
+    /// Nothing follows: every choice has ended, or the engine failed.
+    pub last: bool,
+    /// The engine failed on it.
+    pub failed: bool,
+}
+
 /// Whether a node takes new requests.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Intake {
@@ -345,9 +356,9 @@ pub enum Change {
     /// A booking of a router is now part of this worker's own load, or has ended.
     Covered {
         /// The request.
-        request: crate::ids::RequestId,
+        request: RequestId,
         /// Its attempt.
-        attempt: crate::ids::Attempt,
+        attempt: Attempt,
         /// The placement.
         placement: Placement,
     },
