@@ -1,4 +1,21 @@
-//! Fabric: bulk KV bytes between nodes.
+//! Bulk mover of KV blocks between nodes: [`Fabric`], and the fabrics that implement it.
+//!
+//! [`memory`] joins nodes of one process, shm processes of one host, ucx hosts. All keep the same promise:
+//! a take ends with one `Taken` and then one `Settled`. This crate never decides what to move, never frees a
+//! slot, and never writes into a slot that its own worker did not name.
+//! Start reading at [`fabric`], then `book`, which keeps the promise for all three.
+#![allow(unsafe_code)] // system calls, shared maps and UCX handles; each block says who guarantees it
 
+mod book;
+mod card;
+mod codec;
+mod copier;
+mod counters;
+mod exports;
 pub mod fabric;
+pub mod memory;
+mod start;
+
 pub use fabric::{EventSink, Export, Fabric, FabricEvent, Failure, Moved, Piece, Take};
+pub use memory::{Faults, MemFabric, MemNetwork};
+pub use start::{FabricConfig, FabricError, FabricKind, start};

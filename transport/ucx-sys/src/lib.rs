@@ -1,1 +1,1 @@
-//! ucx-sys
+//! Raw UCP: the functions, types and constants of UCX 1.13 that Thalamus calls.
