@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::{headers, subject};
+
 /// A boxed future, so that the trait can be an object.
 pub type BusFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -27,6 +29,34 @@ pub struct Publication {
     pub payload: Bytes,
 }
 
+impl Publication {
+    /// Why it cannot be sent to a server that takes payloads of at most `max` bytes.
+    ///
+    /// # Errors
+    /// [`PublishError::Subject`], [`PublishError::Headers`] or [`PublishError::TooLarge`].
+    pub fn check(&self, max: usize) -> Result<(), PublishError> {
+        let subjects = [Some(&self.subject), self.reply.as_ref()];
+        if !subjects
+            .into_iter()
+            .flatten()
+            .all(|subject| subject::is_publishable(subject))
+        {
+            return Err(PublishError::Subject);
+        }
+        if !headers::are_valid(&self.headers) {
+            return Err(PublishError::Headers);
+        }
+        let bytes = headers::wire_bytes(&self.headers) + self.payload.len();
+        if bytes > max {
+            return Err(PublishError::TooLarge { bytes, max });
+        }
+        Ok(())
+    }
+}
+
+/// The status that tells that nobody listens.
+pub const NO_RESPONDERS: u16 = 503;
+
 /// A message that arrived.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -40,6 +70,16 @@ pub struct Delivery {
     pub payload: Bytes,
     /// The server's status line: 503 means that nobody listens on the subject of our message that had this reply.
     pub status: Option<u16>,
+}
+
+impl Delivery {
+    /// The answer itself, or the failure that a status instead of an answer means.
+    pub(crate) fn into_answer(self) -> Result<Self, RequestError> {
+        match self.status {
+            Some(NO_RESPONDERS) => Err(RequestError::NoResponders),
+            _ => Ok(self),
+        }
+    }
 }
 
 /// Whether the bus can be used.
@@ -70,6 +110,9 @@ pub enum PublishError {
     /// Not a subject: empty, has spaces, wildcards or empty tokens.
     #[error("not a subject to publish on")]
     Subject,
+    /// A header's name is not one word, or its value not one line.
+    #[error("a header needs a name of one word and a value of one line")]
+    Headers,
     /// The bus was closed.
     #[error("the bus is closed")]
     Closed,
@@ -78,7 +121,7 @@ pub enum PublishError {
 /// Why a subscription failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// Not a subject.
+    /// Not a subject or queue name.
     #[error("not a subject to subscribe to: {0:?}")]
     Subject(String),
     /// The bus was closed.
@@ -136,7 +179,8 @@ pub trait Bus: Send + Sync {
     fn link(&self) -> watch::Receiver<Link>;
     /// Largest payload the server takes.
     fn max_payload(&self) -> usize;
-    /// All that was published before this call has left this process, or the timeout passed.
+    /// True when the server has taken all that was published and subscribed before this call;
+    /// false when the timeout passed first.
     fn flush(&self, timeout: Duration) -> BusFuture<'_, bool>;
     /// Drains all subscriptions, flushes, closes.
     fn close(&self) -> BusFuture<'_, ()>;
