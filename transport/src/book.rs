@@ -158,12 +158,6 @@ impl Book {
         self.deadlines.iter().map(|(_, id)| *id).collect()
     }
 
-    /// Owners of takes that have not moved since `before`, or that ended then and still have operations outstanding.
-    pub(crate) fn stuck(&self, before: Instant) -> BTreeSet<NodeRef> {
-        let stuck = self.rows.values().filter(|row| row.moved < before);
-        stuck.map(|row| row.owner).collect()
-    }
-
     /// Whether no take is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()

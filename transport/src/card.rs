@@ -3,6 +3,8 @@
 //! Cards travel in beats over the authenticated bus. Each names a random key that a caller must show, so that a
 //! process that never heard the card cannot speak to the fabric. A card never names an address of memory.
 
+use std::io;
+
 use bus_schemas::NodeRef;
 
 use crate::codec::{Reader, Writer};
@@ -81,9 +83,9 @@ impl Card {
 }
 
 /// A fresh key.
-pub(crate) fn draw_key() -> Result<Key, getrandom::Error> {
+pub(crate) fn draw_key() -> io::Result<Key> {
     let mut key = Key::default();
-    getrandom::fill(&mut key)?;
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(key)
 }
 

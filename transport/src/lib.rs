@@ -1,6 +1,6 @@
 //! Bulk mover of KV blocks between nodes: [`Fabric`], and the fabrics that implement it.
 //!
-//! [`memory`] joins nodes of one process, shm processes of one host, ucx hosts. All keep the same promise:
+//! [`memory`] joins nodes of one process, [`shm`] processes of one host, [`ucx`] hosts. All keep the same promise:
 //! a take ends with one `Taken` and then one `Settled`. This crate never decides what to move, never frees a
 //! slot, and never writes into a slot that its own worker did not name.
 //! Start reading at [`fabric`], then `book`, which keeps the promise for all three.
@@ -14,8 +14,13 @@ mod counters;
 mod exports;
 pub mod fabric;
 pub mod memory;
+mod peers;
+pub mod shm;
 mod start;
+// pub mod ucx;
+mod wake;
 
 pub use fabric::{EventSink, Export, Fabric, FabricEvent, Failure, Moved, Piece, Take};
 pub use memory::{Faults, MemFabric, MemNetwork};
+pub use shm::ShmFabric;
 pub use start::{FabricConfig, FabricError, FabricKind, start};

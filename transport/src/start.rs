@@ -2,12 +2,12 @@
 //!
 //! Nothing here falls back in silence: the kind asked for starts, or the error says what to do.
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use bus_schemas::NodeRef;
 use gpu::Region;
 
-use crate::{EventSink, Fabric, MemFabric, MemNetwork};
+use crate::{EventSink, Fabric, MemFabric, MemNetwork, ShmFabric};
 
 /// What every fabric needs.
 #[derive(Clone)]
@@ -25,6 +25,11 @@ pub struct FabricConfig {
 pub enum FabricKind {
     /// Nodes of one process.
     Memory(MemNetwork),
+    /// Processes of one host and user.
+    Shm {
+        /// A directory of ours, mode 0700, for the socket.
+        dir: PathBuf,
+    },
 }
 
 /// Why a fabric could not start.
@@ -41,6 +46,15 @@ pub enum FabricError {
         /// Its answer.
         source: io::Error,
     },
+    /// Others could read or replace our socket.
+    #[error("directory {0} must belong to us alone: owned by this user, mode 0700")]
+    Directory(PathBuf),
+    /// The path does not fit a socket address.
+    #[error("socket path {0} is too long; choose a shorter directory (at most 107 bytes in all)")]
+    Path(PathBuf),
+    /// The card would not fit a beat.
+    #[error("the card is {0} bytes, more than fit a beat; name fewer network devices")]
+    Card(usize),
 }
 
 /// Starts a fabric.
@@ -50,5 +64,6 @@ pub enum FabricError {
 pub fn start(kind: FabricKind, config: FabricConfig) -> Result<Arc<dyn Fabric>, FabricError> {
     Ok(match kind {
         FabricKind::Memory(network) => MemFabric::start(&network, config)?,
+        FabricKind::Shm { dir } => ShmFabric::start(&dir, config)?,
     })
 }

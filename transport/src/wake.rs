@@ -5,7 +5,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// An eventfd.
@@ -60,5 +60,28 @@ pub(crate) fn sleep(fds: &mut [libc::pollfd], limit: Duration) {
     // SAFETY: the slice is a valid array of its length. An interrupted sleep looks like one without events.
     if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, millis) } < 0 {
         fds.iter_mut().for_each(|fd| fd.revents = 0);
+    }
+}
+
+/// How long a thread that has just been busy looks again at once instead of sleeping: a wakeup costs more.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Decides between looking again and sleeping.
+#[derive(Debug, Default)]
+pub(crate) struct Spin(Option<Instant>);
+
+impl Spin {
+    /// Something happened.
+    pub(crate) fn busy(&mut self) {
+        self.0 = Some(Instant::now());
+    }
+
+    /// How long to sleep if nothing happens before `limit`.
+    pub(crate) fn limit(&mut self, limit: Duration) -> Duration {
+        if self.0.is_some_and(|at| at.elapsed() < SPIN) {
+            return Duration::ZERO;
+        }
+        self.0 = None;
+        limit
     }
 }

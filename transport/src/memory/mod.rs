@@ -7,9 +7,8 @@ mod network;
 mod worker;
 
 use std::{
-    collections::BTreeSet,
     sync::{
-        Arc, Mutex,
+        Arc,
         mpsc::{Sender, channel},
     },
     thread::JoinHandle,
@@ -23,6 +22,7 @@ use crate::{
     Export, Fabric, FabricConfig, FabricError, Moved, Take,
     card::{Card, Lane},
     counters::Counters,
+    peers::Unreachable,
 };
 use network::Member;
 use worker::{Command, Worker};
@@ -33,7 +33,7 @@ pub struct MemFabric {
     network: MemNetwork,
     member: Arc<Member>,
     commands: Sender<Command>,
-    unreachable: Arc<Mutex<BTreeSet<NodeRef>>>,
+    unreachable: Unreachable,
     counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +56,7 @@ impl MemFabric {
             return Err(FabricError::Duplicate(config.me));
         }
         let (commands, inbox) = channel();
-        let unreachable = Arc::default();
+        let unreachable = Unreachable::default();
         let worker = Worker::new(&config, network, inbox, &counters, &unreachable);
         let thread = std::thread::Builder::new()
             .name("fabric-memory".to_owned())
@@ -101,8 +101,7 @@ impl Fabric for MemFabric {
     }
 
     fn unreachable(&self) -> Vec<NodeRef> {
-        let unreachable = self.unreachable.lock().expect("its holders do not panic");
-        unreachable.iter().copied().collect()
+        self.unreachable.list()
     }
 
     fn export(&self, export: Export) {

@@ -3,9 +3,9 @@
 //! It never holds a lock of another node while it copies.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
     time::{Duration, Instant},
@@ -20,6 +20,7 @@ use crate::{
     card::{Card, Lane},
     copier::Copier,
     counters::Counters,
+    peers::{Peers, Unreachable},
 };
 
 /// How often faults are looked at while a take is open.
@@ -41,10 +42,9 @@ pub(super) struct Worker {
     config: FabricConfig,
     network: MemNetwork,
     inbox: Receiver<Command>,
-    unreachable: Arc<Mutex<BTreeSet<NodeRef>>>,
     book: Book,
     copier: Copier,
-    peers: BTreeMap<NodeRef, Option<Card>>,
+    peers: Peers<Option<Card>>,
     /// Takes that wait for their owner's answer, and when it comes.
     waiting: BTreeMap<u64, (Take, Instant)>,
     /// Owners of takes that are being copied.
@@ -60,16 +60,15 @@ impl Worker {
         network: &MemNetwork,
         inbox: Receiver<Command>,
         counters: &Arc<Counters>,
-        unreachable: &Arc<Mutex<BTreeSet<NodeRef>>>,
+        unreachable: &Unreachable,
     ) -> Self {
         Self {
             config: config.clone(),
             network: network.clone(),
             inbox,
-            unreachable: Arc::clone(unreachable),
             book: Book::new(Arc::clone(&config.sink), Arc::clone(counters)),
             copier: Copier::new(Arc::clone(&config.region)),
-            peers: BTreeMap::new(),
+            peers: Peers::new(unreachable),
             waiting: BTreeMap::new(),
             copying: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -124,32 +123,20 @@ impl Worker {
     }
 
     fn know(&mut self, peer: NodeRef, card: Option<Card>) {
-        if self
-            .peers
-            .keys()
-            .any(|known| known.node == peer.node && known.epoch > peer.epoch)
-        {
+        let Some(replaced) = self.peers.replaced_by(peer) else {
+            return;
+        };
+        replaced.into_iter().for_each(|old| self.forget(old));
+        let lane = card.filter(|card| card.lane == Lane::Memory);
+        if lane.is_none() && self.peers.get(peer).is_some_and(Option::is_some) {
             return;
         }
-        let older = |known: &NodeRef| known.node == peer.node && known.epoch < peer.epoch;
-        for gone in self.peers.keys().copied().filter(older).collect::<Vec<_>>() {
-            self.forget(gone);
-        }
-        let lane = card.filter(|card| card.lane == Lane::Memory);
-        let mut unreachable = self.unreachable.lock().expect("its holders do not panic");
-        if lane.is_some() {
-            unreachable.remove(&peer);
-        } else {
-            unreachable.insert(peer);
-        }
+        self.peers.reached(peer, lane.is_some());
         self.peers.insert(peer, lane);
     }
 
     fn forget(&mut self, peer: NodeRef) {
-        self.peers.remove(&peer);
-        let mut unreachable = self.unreachable.lock().expect("its holders do not panic");
-        unreachable.remove(&peer);
-        drop(unreachable);
+        self.peers.remove(peer);
         for id in self.book.running_of(peer) {
             self.fail(id, Failure::PeerLost);
         }
@@ -162,7 +149,7 @@ impl Worker {
             return;
         }
         let slot_bytes = self.config.region.slot_bytes() as u64;
-        match self.peers.get(&take.owner) {
+        match self.peers.get(take.owner) {
             None | Some(None) => self.fail(id, Failure::Unreachable),
             Some(Some(card)) if card.slot_bytes != slot_bytes => {
                 self.fail(id, Failure::LayoutMismatch);

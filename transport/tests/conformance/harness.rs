@@ -20,24 +20,30 @@ pub(crate) const TICKET: Ticket = Ticket([9; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Memory,
+    Shm,
 }
 
 /// Where the nodes of one scenario meet.
 pub(crate) struct Cluster {
     kind: Kind,
     network: MemNetwork,
+    dir: tempfile::TempDir,
 }
 
 impl Cluster {
     /// None, said loudly, where the kind cannot run here.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
         let network = MemNetwork::default();
-        Some(Self { kind, network })
+        let dir = tempfile::tempdir().expect("room for a directory");
+        Some(Self { kind, network, dir })
     }
 
     fn kind(&self) -> FabricKind {
         match self.kind {
             Kind::Memory => FabricKind::Memory(self.network.clone()),
+            Kind::Shm => FabricKind::Shm {
+                dir: self.dir.path().join("fabric"),
+            },
         }
     }
 

@@ -21,6 +21,13 @@ macro_rules! stamp {
                 super::run(super::Kind::Memory, super::scenarios::$scenario);
             })*
         }
+
+        mod shm {
+            $(#[test]
+            fn $scenario() {
+                super::run(super::Kind::Shm, super::scenarios::$scenario);
+            })*
+        }
     };
 }
 
