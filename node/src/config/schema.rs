@@ -139,7 +139,7 @@ settings! {
 
     /// Where `thalamus ctl` connects.
     Admin {
-        /// Where this node listens for it; port 0 takes a free one.
+        /// Where nodes listen for `thalamus ctl`; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:7700", any();
         /// File with the shared cookie, readable by its owner alone; made in the runtime folder when absent.
         cookie_file: Option<PathBuf> = "", any();
