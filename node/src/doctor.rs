@@ -87,8 +87,15 @@ impl Report {
     /// Looks at everything.
     #[must_use]
     pub fn make(settings: &cli::Settings<cli::flags::NoFlags>) -> Self {
+        let (configuration, config) = setup::configuration(settings);
         Self {
-            checks: [machine::checks(), parts::checks(), setup::checks(settings)].concat(),
+            checks: [
+                vec![configuration],
+                machine::checks(),
+                parts::checks(&config),
+                setup::checks(&config),
+            ]
+            .concat(),
         }
     }
 

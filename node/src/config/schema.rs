@@ -85,6 +85,8 @@ settings! {
 
     /// The control bus.
     Nats {
+        /// The nats-server program that `up --processes` starts; searched for when absent.
+        server: Option<PathBuf> = "", any();
         /// Servers to try, as nats://HOST:PORT or tls://HOST:PORT.
         url: Vec<NatsUrl> = "nats://127.0.0.1:4222", some();
         /// Credentials file (user JWT and seed).

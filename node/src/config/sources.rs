@@ -23,6 +23,8 @@ const VARIABLE_PREFIX: &str = "THALAMUS_";
 const FILE_VARIABLE: &str = "THALAMUS_CONFIG";
 /// What tests tell each other; no setting.
 const TEST_PREFIX: &str = "THALAMUS_TEST_";
+/// Where `transport` looks for the UCX library first: it must know before any setting is read.
+const UCX_VARIABLE: &str = "THALAMUS_UCX_DIR";
 /// Read if it exists and no other file is named.
 const FILE_DEFAULT: &str = "thalamus.toml";
 
@@ -216,7 +218,7 @@ fn unknown(what: &str, detail: &str, near: Option<&str>) -> String {
 
 fn is_ours(name: &str, value: &str) -> bool {
     name.starts_with(VARIABLE_PREFIX)
-        && name != FILE_VARIABLE
+        && ![FILE_VARIABLE, UCX_VARIABLE].contains(&name)
         && !name.starts_with(TEST_PREFIX)
         && !is_kubernetes_link(name, value)
 }

@@ -238,6 +238,7 @@ fn variables_that_others_put_there_are_left_alone() {
     for (name, value) in [
         ("THALAMUS_CONFIG", "ignored.toml"),
         ("THALAMUS_TEST_LEDGER", "somewhere"),
+        ("THALAMUS_UCX_DIR", "somewhere"),
         ("THALAMUS_SERVICE_HOST", "10.0.0.1"),
         ("THALAMUS_SERVICE_PORT_HTTP", "80"),
         ("THALAMUS_PORT", "tcp://10.0.0.1:80"),

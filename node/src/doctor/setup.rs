@@ -18,20 +18,19 @@ use crate::{
 /// Permission bits of group and others: a secret has none of them.
 const OTHERS: u32 = 0o077;
 
-pub(super) fn checks(settings: &Settings<NoFlags>) -> Vec<Check> {
-    let (configuration, config) = configuration(settings);
+pub(super) fn checks(config: &Config) -> Vec<Check> {
     let ports = [
         ("HTTP port", config.gateway.listen, "gateway.listen"),
         ("admin port", config.admin.listen, "admin.listen"),
     ];
-    let mut checks = vec![configuration, cookie(config.admin.cookie_file.as_deref())];
-    checks.extend(files(&config));
+    let mut checks = vec![cookie(config.admin.cookie_file.as_deref())];
+    checks.extend(files(config));
     checks.extend(ports.map(|(name, address, key)| port(name, address, key)));
     checks
 }
 
 /// The check, and the configuration to go on with: the defaults where it is broken.
-fn configuration(settings: &Settings<NoFlags>) -> (Check, Config) {
+pub(super) fn configuration(settings: &Settings<NoFlags>) -> (Check, Config) {
     match settings.load() {
         Ok(Loaded { config, file, .. }) => {
             let found = file.map_or_else(
@@ -42,7 +41,7 @@ fn configuration(settings: &Settings<NoFlags>) -> (Check, Config) {
         }
         Err(error) => {
             let found = error.0.join("; ");
-            let advice = "correct it; the checks below use the defaults";
+            let advice = "correct it; the other checks use the defaults";
             let defaults = load(&Sources::default()).expect("a test loads the defaults");
             (
                 Check::not_ok("configuration", State::Broken, found, advice),

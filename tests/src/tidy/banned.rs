@@ -24,7 +24,7 @@ const PURE: &[&str] = &["logic/src/", "sim/src/", "bus-schemas/src/"];
 const UNSAFE_MAY: &[&str] = &[
     "gpu/",
     "transport/",
-    "engine/src/kernels", // vector instructions of the CPU engine
+    "engine/src/kernels",           // vector instructions of the CPU engine
     "engine/src/checkpoint/map.rs", // maps checkpoints
 ];
 
