@@ -2,6 +2,9 @@
 //!
 //! Only a gateway binds owners and records outcomes, only a router places, only a worker promises its memory.
 
+pub mod gateway;
+pub mod worker;
+
 use bus_schemas::{Meta, NodeId, messages::AnyMessage};
 
 /// Where a letter goes.

@@ -1,0 +1,434 @@
+//! Promises and owners: what a decode worker does for gateways and routers.
+//!
+//! A promise is memory that is already reserved. Refused and ended placements are remembered until their
+//! deadline, so that repeats change nothing.
+
+use std::sync::Arc;
+
+use bus_schemas::{
+    EndReason, Meta, NodeRef, Placement, RefuseReason, Role,
+    limits::{PROMPT_TOKENS_MAX, REPEAT_US},
+    messages::{AnyMessage, Change, Intake, Promised, Refused, Reserve, Unknown},
+};
+
+use super::{
+    Dest, Effect, Timer, Worker,
+    job::{Choice, ChoiceState, Job, JobId, JobKey},
+    leg::LegEnd,
+    sequence::Sequence,
+    stop::{Length, StopScan},
+};
+use crate::{core::Micros, hash};
+
+/// Weight of one observed output in the running mean (PLACEMENT section 5).
+const OUTPUT_STEP: f64 = 0.01;
+
+impl Worker {
+    pub(super) fn reserve(
+        &mut self,
+        now: Micros,
+        meta: Meta,
+        reserve: Reserve,
+        out: &mut Vec<Effect>,
+    ) {
+        let key = JobKey {
+            request: meta.request,
+            attempt: meta.attempt,
+            placement: reserve.placement,
+        };
+        if let Some(id) = self.by_key.get(&key).copied() {
+            if self.jobs.get(&id).is_some_and(|job| !job.bound) {
+                self.promise(now, id, true, out);
+            }
+            return;
+        }
+        let (gateway, prefill) = (reserve.gateway, reserve.prefill);
+        match self.try_reserve(now, &meta, key, reserve) {
+            Ok(id) => {
+                debug_assert_eq!(self.jobs[&id].gateway, gateway, "the job is the request's");
+                self.counters.promised += 1;
+                self.changes.push(Change::Covered {
+                    request: key.request,
+                    attempt: key.attempt,
+                    placement: key.placement,
+                });
+                self.promise(now, id, true, out);
+                self.start(now, id, prefill, out);
+            }
+            Err(reason) => {
+                self.counters.refused += 1;
+                self.remember_ended(key, now.after(meta.remaining_us));
+                self.refuse(&meta, key, reason, out);
+            }
+        }
+    }
+
+    fn refuse(&self, meta: &Meta, key: JobKey, reason: RefuseReason, out: &mut Vec<Effect>) {
+        let meta = Meta {
+            from: self.config.me,
+            to: meta.from,
+            ..*meta
+        };
+        let refused = Refused {
+            placement: key.placement,
+            reason,
+        };
+        self.send(Dest::Node(meta.to.node), meta, refused, out);
+    }
+
+    /// The letter was meant for an earlier epoch of this node.
+    pub(super) fn stale_addressee(
+        &mut self,
+        meta: &Meta,
+        message: &AnyMessage,
+        out: &mut Vec<Effect>,
+    ) {
+        self.counters.stale += 1;
+        let placement = match message {
+            AnyMessage::Reserve(reserve) => {
+                let key = JobKey {
+                    request: meta.request,
+                    attempt: meta.attempt,
+                    placement: reserve.placement,
+                };
+                return self.refuse(meta, key, RefuseReason::Stale, out);
+            }
+            AnyMessage::AskTokens(ask) => ask.placement,
+            AnyMessage::Bound(bound) => bound.placement,
+            AnyMessage::Cancel(cancel) => cancel.placement,
+            _ => return,
+        };
+        self.unknown(meta, placement, out);
+    }
+
+    /// Says that no such placement is here.
+    pub(super) fn unknown(&self, meta: &Meta, placement: Placement, out: &mut Vec<Effect>) {
+        let meta = Meta {
+            from: self.config.me,
+            to: meta.from,
+            ..*meta
+        };
+        self.send(Dest::Node(meta.to.node), meta, Unknown { placement }, out);
+    }
+
+    fn try_reserve(
+        &mut self,
+        now: Micros,
+        meta: &Meta,
+        key: JobKey,
+        reserve: Reserve,
+    ) -> Result<JobId, RefuseReason> {
+        self.check_admissible(meta, key, &reserve)?;
+        let id = self.fresh_id();
+        let mut job = self.new_job(now, meta, key, reserve);
+        self.reserve_memory(&mut job)?;
+        self.by_key.insert(key, id);
+        self.timers.insert((job.repeat_at, Timer::Job(id)));
+        self.jobs.insert(id, job);
+        self.end_what_has_ended(now, id);
+        Ok(id)
+    }
+
+    fn check_admissible(
+        &self,
+        meta: &Meta,
+        key: JobKey,
+        reserve: &Reserve,
+    ) -> Result<(), RefuseReason> {
+        let spec = &reserve.admit.spec;
+        let vocabulary = self.config.vocabulary.len();
+        let known = |ids: &[u32]| ids.iter().all(|id| *id < vocabulary);
+        let choices = usize::from(spec.choices);
+        let ended = &reserve.admit.ended;
+        if self.ended_jobs.contains_key(&key) {
+            return Err(RefuseReason::Ended);
+        }
+        if !self.config.roles.has(Role::Decode) || spec.model != self.config.model {
+            return Err(RefuseReason::UnknownModel);
+        }
+        if self.intake != Intake::Open {
+            return Err(RefuseReason::Draining);
+        }
+        if meta.remaining_us == 0 {
+            return Err(RefuseReason::Expired);
+        }
+        let sane = spec.request == meta.request
+            && (1..=PROMPT_TOKENS_MAX).contains(&spec.prompt.len())
+            && known(&spec.prompt)
+            && (1..=bus_schemas::limits::CHOICES_MAX).contains(&spec.choices)
+            && reserve.admit.emitted.len() == choices
+            && reserve
+                .admit
+                .emitted
+                .iter()
+                .all(|e| known(e) && e.len() <= spec.max_tokens as usize)
+            && ended.iter().all(|c| usize::from(*c) < choices)
+            && ended.len() < choices;
+        if !sane {
+            return Err(RefuseReason::Invalid);
+        }
+        if spec.prompt.len() >= self.config.context_tokens as usize {
+            return Err(RefuseReason::TooLarge);
+        }
+        if self.jobs.len() >= self.config.jobs_max {
+            return Err(RefuseReason::Full);
+        }
+        Ok(())
+    }
+
+    fn new_job(&self, now: Micros, meta: &Meta, key: JobKey, reserve: Reserve) -> Job {
+        let admit = reserve.admit;
+        let seed = hash::seed_of(&admit.spec);
+        let choices: Vec<Choice> = (0u16..)
+            .zip(&admit.emitted)
+            .map(|(index, emitted)| {
+                let ids = [admit.spec.prompt.as_slice(), emitted].concat();
+                let ended = admit.ended.contains(&index);
+                Choice {
+                    index,
+                    state: if ended {
+                        ChoiceState::Ended
+                    } else {
+                        ChoiceState::Blocked
+                    },
+                    seq: Sequence::new(seed, self.config.block_tokens, ids),
+                    scan: StopScan::default(),
+                    drilled: false,
+                }
+            })
+            .collect();
+        let alive: Vec<usize> = (0..choices.len())
+            .filter(|c| choices[*c].state != ChoiceState::Ended)
+            .collect();
+        let lead = alive
+            .iter()
+            .copied()
+            .min_by_key(|c| choices[*c].seq.ids.len())
+            .unwrap_or(0);
+        let prompt: Arc<[u32]> = admit.spec.prompt.as_slice().into();
+        let prompt_len = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        Job {
+            key,
+            gateway: reserve.gateway,
+            router: meta.from,
+            prompt,
+            spec: Arc::new(admit.spec),
+            since: now,
+            deadline: now.after(meta.remaining_us),
+            bound: false,
+            repeat_at: now.after(REPEAT_US),
+            choices,
+            lead,
+            fork_at: (alive.len() > 1).then_some(prompt_len),
+            leg: None,
+            spare: Vec::new(),
+            cached_tokens: 0,
+            prefilled_by: None,
+            items: Vec::new(),
+            sent: 0,
+            failed: false,
+        }
+    }
+
+    /// Pins what is cached and reserves the rest of the prompt and the expected output.
+    fn reserve_memory(&mut self, job: &mut Job) -> Result<(), RefuseReason> {
+        let block = self.config.block_tokens;
+        let target = job.lead_target();
+        let shared_blocks = (job.prompt_len() / block) as usize;
+        let (mut least, mut wanted) = (0, 0);
+        for index in job.alive() {
+            let base = if index == job.lead { 0 } else { shared_blocks };
+            let len = job.choices[index].seq.len().max(target);
+            let left = job.spec.max_tokens - job.output_len(index);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a mean of u32"
+            )]
+            let expected = (self.output_mean.ceil() as u32).clamp(1, left.max(1));
+            least += (len.div_ceil(block) as usize).saturating_sub(base);
+            wanted += ((len + expected).div_ceil(block) as usize).saturating_sub(base);
+        }
+        if least > self.config.slots as usize {
+            return Err(RefuseReason::TooLarge);
+        }
+        wanted = wanted.min(self.config.slots as usize);
+        let lead = &mut job.choices[job.lead].seq;
+        let cached = lead.attach_cached(&mut self.pool, target);
+        let missing = wanted.saturating_sub(lead.table.len());
+        match self.pool.reserve(missing) {
+            Some(slots) => {
+                job.spare = slots;
+                job.cached_tokens = cached.min(job.prompt_len());
+                self.counters.cached_tokens += u64::from(job.cached_tokens);
+                Ok(())
+            }
+            None => {
+                lead.release(&mut self.pool);
+                Err(RefuseReason::Full)
+            }
+        }
+    }
+
+    /// A resumed request may come with a choice whose end was lost with its last owner.
+    fn end_what_has_ended(&mut self, now: Micros, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        for choice in job.alive().collect::<Vec<_>>() {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                return;
+            };
+            let prompt = job.prompt.len();
+            let output: Vec<u32> = job.choices[choice].seq.ids[prompt..].to_vec();
+            let mut end = None;
+            for (count, token) in (1u32..).zip(output) {
+                let length = self.length(id, choice, count);
+                let Some(job) = self.jobs.get_mut(&id) else {
+                    return;
+                };
+                let scan = &mut job.choices[choice].scan;
+                end = scan.push(token, &job.spec.stops, &*self.config.vocabulary, length);
+            }
+            if let Some(reason) = end {
+                self.end_choice(now, id, choice, reason, &mut Vec::new());
+            }
+        }
+    }
+
+    fn length(&self, id: JobId, choice: usize, output: u32) -> Length {
+        let job = &self.jobs[&id];
+        debug_assert!(choice < job.choices.len());
+        Length {
+            output,
+            output_max: job.spec.max_tokens,
+            total: job.prompt_len() + output,
+            total_max: self.config.context_tokens,
+        }
+    }
+
+    /// Gives a choice its next token and ends it if it must.
+    pub(super) fn token(
+        &mut self,
+        now: Micros,
+        id: JobId,
+        choice: usize,
+        drawn: crate::batch::Drawn,
+        out: &mut Vec<Effect>,
+    ) {
+        let token = drawn.id;
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.push_token(choice, drawn);
+        self.dirty.insert(id);
+        self.counters.generated_tokens += 1;
+        let output = job.output_len(choice);
+        let length = self.length(id, choice, output);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let scan = &mut job.choices[choice].scan;
+        if let Some(reason) = scan.push(token, &job.spec.stops, &*self.config.vocabulary, length) {
+            self.end_choice(now, id, choice, reason, out);
+        }
+    }
+
+    pub(super) fn end_choice(
+        &mut self,
+        now: Micros,
+        id: JobId,
+        choice: usize,
+        reason: EndReason,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let output = f64::from(job.output_len(choice));
+        self.output_mean += OUTPUT_STEP * (output - self.output_mean);
+        job.push_end(choice, reason);
+        if choice == job.lead && job.fork_at.is_some() {
+            job.next_lead();
+        }
+        self.dirty.insert(id);
+        let fresh = job.choices[choice].seq.successor();
+        let old = std::mem::replace(&mut job.choices[choice].seq, fresh);
+        let done = job.is_done();
+        self.retire(old);
+        if done {
+            self.rest(now, id, out);
+        }
+    }
+
+    /// Every choice has ended: memory goes back, the log stays until it is confirmed.
+    fn rest(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
+        self.end_leg(now, id, LegEnd::Dropped, out);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.repeat_at = now.after(REPEAT_US);
+        let spare = std::mem::take(&mut job.spare);
+        let at = job.repeat_at;
+        self.free_all(spare);
+        self.timers.insert((at, Timer::Job(id)));
+    }
+
+    /// The engine could not run it: its gateway is told that nothing follows.
+    pub(super) fn fail_job(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.failed = true;
+        self.dirty.insert(id);
+        for choice in 0..job.choices.len() {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                return;
+            };
+            job.choices[choice].state = ChoiceState::Ended;
+            let fresh = job.choices[choice].seq.successor();
+            let old = std::mem::replace(&mut job.choices[choice].seq, fresh);
+            self.retire(old);
+        }
+        self.rest(now, id, out);
+    }
+
+    pub(super) fn promise(
+        &mut self,
+        now: Micros,
+        id: JobId,
+        to_router: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.repeat_at = now.after(REPEAT_US);
+        let (at, key, gateway, router) = (job.repeat_at, job.key, job.gateway, job.router);
+        let table: usize = job.choices.iter().map(|c| c.seq.table.len()).sum();
+        let blocks = u32::try_from(table + job.spare.len()).unwrap_or(u32::MAX);
+        let remaining_us = job.deadline.since(now);
+        let meta = |to: NodeRef| Meta {
+            from: self.config.me,
+            to,
+            request: key.request,
+            attempt: key.attempt,
+            remaining_us,
+        };
+        let promised = Promised {
+            placement: key.placement,
+            router,
+            blocks,
+        };
+        self.send(
+            Dest::Node(gateway.node),
+            meta(gateway),
+            promised.clone(),
+            out,
+        );
+        if to_router {
+            self.send(Dest::Node(router.node), meta(router), promised, out);
+        }
+        self.timers.insert((at, Timer::Job(id)));
+    }
+}

@@ -1,0 +1,518 @@
+//! The decode side of a remote prefill: ticket out, offers in, takes, releases.
+//!
+//! Blocks are chosen here, when an offer is taken, and sealed only when the owner says that the read was
+//! valid. Whatever goes wrong, the rest of the prompt is prefilled here.
+
+use bus_schemas::{
+    Attempt, Item, Meta, NodeRef, Placement, Record, RequestId, Ticket,
+    limits::{LEASE_US, REPEAT_US, TAKE_STALL_US},
+    messages::{Abort, Offer, Prefill, Release, Released, SlotRef},
+};
+
+use super::{
+    Dest, Effect, Worker,
+    job::{ChoiceState, Job, JobId, Leg, Taking},
+    sequence::next_block,
+};
+use crate::{batch::Drawn, core::Micros};
+
+/// Offers of one ticket that may wait for their turn; a prefill worker has no reason to be further ahead.
+const OFFERS_MAX: usize = 1024;
+
+/// Why a remote prefill ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LegEnd {
+    /// The last offer was taken and released.
+    Done,
+    /// The job is over.
+    Dropped,
+    /// It failed: the rest is prefilled here.
+    Failed,
+}
+
+impl Leg {
+    pub(super) fn wake_at(&self) -> Micros {
+        let asking = if self.answered {
+            Micros(u64::MAX)
+        } else {
+            self.repeat_at.min(self.answer_by)
+        };
+        self.taking.as_ref().map_or(asking, |t| t.timer.min(asking))
+    }
+}
+
+impl Worker {
+    /// Starts the work of a promised job: remotely, or here.
+    pub(super) fn start(
+        &mut self,
+        now: Micros,
+        id: JobId,
+        prefill: Option<NodeRef>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        if job.is_done() {
+            return;
+        }
+        match prefill {
+            Some(peer) if peer != self.config.me => self.start_leg(now, id, peer, out),
+            Some(_) | None => self.start_here(id),
+        }
+    }
+
+    /// The lead may run; the others wait for it where they share its prompt.
+    fn start_here(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let lead = job.lead;
+        if job.choices[lead].state == ChoiceState::Blocked {
+            job.choices[lead].state = ChoiceState::Ready;
+        }
+        if job.fork_at.is_none() {
+            for choice in &mut job.choices {
+                if choice.state == ChoiceState::Blocked {
+                    choice.state = ChoiceState::Ready;
+                }
+            }
+        }
+    }
+
+    fn start_leg(&mut self, now: Micros, id: JobId, peer: NodeRef, out: &mut Vec<Effect>) {
+        let serial = self.fresh_id();
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let ticket = mint(&self.config.secret, job, peer, serial);
+        job.prefilled_by = Some(peer);
+        job.leg = Some(Leg {
+            ticket,
+            peer,
+            answered: false,
+            repeat_at: now,
+            repeat_us: REPEAT_US,
+            answer_by: now.after(LEASE_US),
+            next_seq: 0,
+            offers: std::collections::BTreeMap::new(),
+            taking: None,
+        });
+        self.by_ticket.insert(ticket, id);
+        self.ask_prefill(now, id, out);
+        self.schedule_job(now, id);
+    }
+
+    fn ask_prefill(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
+        let block = self.config.block_tokens;
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let from_block = job.choices[job.lead].seq.computed / block;
+        let prompt = job.prompt.len();
+        let emitted = job
+            .choices
+            .iter()
+            .map(|c| c.seq.ids[prompt..].to_vec())
+            .collect();
+        let ended = job
+            .choices
+            .iter()
+            .filter(|c| c.state == ChoiceState::Ended)
+            .map(|c| c.index)
+            .collect();
+        let Some(leg) = job.leg.as_mut() else { return };
+        leg.repeat_at = now.after(leg.repeat_us);
+        leg.repeat_us *= 2;
+        let (ticket, peer) = (leg.ticket, leg.peer);
+        let spec = (*job.spec).clone();
+        let meta = self.job_meta(now, id, peer);
+        let prefill = Prefill {
+            ticket,
+            spec,
+            emitted,
+            ended,
+            from_block,
+        };
+        self.send(Dest::Node(peer.node), meta, prefill, out);
+    }
+
+    /// The meta of a letter about a job.
+    pub(super) fn job_meta(&self, now: Micros, id: JobId, to: NodeRef) -> Meta {
+        let from = self.config.me;
+        self.jobs.get(&id).map_or(Meta::node(from, to), |job| Meta {
+            from,
+            to,
+            request: job.key.request,
+            attempt: job.key.attempt,
+            remaining_us: job.deadline.since(now),
+        })
+    }
+
+    pub(super) fn offer(&mut self, now: Micros, meta: Meta, offer: Offer, out: &mut Vec<Effect>) {
+        let Some(id) = self.by_ticket.get(&offer.ticket).copied() else {
+            // Without this the prefill worker would keep its blocks for as long as this node's beats renew its tickets.
+            let reply = Meta {
+                from: self.config.me,
+                to: meta.from,
+                ..meta
+            };
+            return self.send(
+                Dest::Node(meta.from.node),
+                reply,
+                Abort {
+                    ticket: offer.ticket,
+                },
+                out,
+            );
+        };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let prompt = job.prompt_len();
+        let Some(leg) = job.leg.as_mut().filter(|leg| leg.peer == meta.from) else {
+            self.counters.stale += 1;
+            return;
+        };
+        leg.answered = true;
+        job.cached_tokens = job.cached_tokens.max(offer.cached_tokens.min(prompt));
+        if offer.blocks.is_empty() || offer.seq < leg.next_seq || leg.offers.len() >= OFFERS_MAX {
+            return;
+        }
+        if offer.last && !self.first_tokens(now, id, &offer.first_tokens, out) {
+            return self.end_leg(now, id, LegEnd::Failed, out);
+        }
+        if let Some(leg) = self.jobs.get_mut(&id).and_then(|job| job.leg.as_mut()) {
+            leg.offers.entry(offer.seq).or_insert(offer);
+            self.next_take(now, id, out);
+        }
+    }
+
+    /// Streams the tokens that came with the last offer, once; false if they make no sense.
+    fn first_tokens(
+        &mut self,
+        now: Micros,
+        id: JobId,
+        records: &[Record],
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(job) = self.jobs.get(&id) else {
+            return false;
+        };
+        let vocabulary = self.config.vocabulary.len();
+        let mut fresh = Vec::new();
+        for choice in job.alive() {
+            let output = job.output_len(choice);
+            let index = job.choices[choice].index;
+            let record = records.iter().find(|r| r.choice == index);
+            let needed = job.fork_at.is_none() || output == 0;
+            match record {
+                Some(r) if r.index == output && r.id < vocabulary => {
+                    fresh.push((choice, r.clone()))
+                }
+                Some(r) if r.index < output => {} // a repeat: it has been streamed
+                Some(_) => return false,
+                None if needed && !already_drawn(job, choice) => return false,
+                None => {}
+            }
+        }
+        for (choice, record) in fresh {
+            let drawn = Drawn {
+                id: record.id,
+                logprob: record.logprob,
+                top: record.top,
+            };
+            self.token(now, id, choice, drawn, out);
+        }
+        true
+    }
+
+    /// Takes the next offer if it is here and nothing is being taken.
+    fn next_take(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = job.leg.as_mut() else { return };
+        if leg.taking.is_some() {
+            return;
+        }
+        let Some(offer) = leg.offers.remove(&leg.next_seq) else {
+            return;
+        };
+        if !fits(job, &offer, self.config.block_tokens) {
+            return self.end_leg(now, id, LegEnd::Failed, out);
+        }
+        let Some(slots) = self.blocks_for(id, offer.blocks.len()) else {
+            return self.end_leg(now, id, LegEnd::Failed, out);
+        };
+        let take = self.fresh_id();
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = job.leg.as_mut() else { return };
+        let pieces = offer
+            .blocks
+            .iter()
+            .copied()
+            .zip(slots.iter().copied())
+            .collect();
+        out.push(Effect::Take {
+            take,
+            ticket: leg.ticket,
+            seq: offer.seq,
+            owner: leg.peer,
+            pieces,
+        });
+        let timer = now.after(TAKE_STALL_US);
+        leg.taking = Some(Taking {
+            take,
+            offer,
+            slots: slots.clone(),
+            landed: false,
+            timer,
+        });
+        self.unsettled.insert(take, Vec::new());
+        self.by_take.insert(take, id);
+        self.schedule_job(now, id);
+    }
+
+    /// Blocks to take into: those that were reserved, else from the pool.
+    fn blocks_for(&mut self, id: JobId, count: usize) -> Option<Vec<SlotRef>> {
+        let job = self.jobs.get_mut(&id)?;
+        let mut slots = Vec::with_capacity(count);
+        for _ in 0..count {
+            match next_block(&mut self.pool, &mut job.spare) {
+                Some(slot) => slots.push(slot),
+                None => {
+                    self.free_all(slots);
+                    return None;
+                }
+            }
+        }
+        Some(slots)
+    }
+
+    fn taking(&mut self, take: u64) -> Option<(JobId, &mut Leg)> {
+        let id = self.by_take.get(&take).copied()?;
+        let leg = self.jobs.get_mut(&id)?.leg.as_mut()?;
+        leg.taking
+            .as_ref()
+            .is_some_and(|t| t.take == take)
+            .then_some((id, leg))
+    }
+
+    pub(super) fn take_progress(&mut self, now: Micros, take: u64) {
+        if let Some((_, leg)) = self.taking(take)
+            && let Some(taking) = leg.taking.as_mut()
+        {
+            taking.timer = now.after(TAKE_STALL_US);
+        }
+    }
+
+    pub(super) fn taken(&mut self, now: Micros, take: u64, landed: bool, out: &mut Vec<Effect>) {
+        let Some((id, leg)) = self.taking(take) else {
+            return;
+        };
+        if !landed {
+            return self.end_leg(now, id, LegEnd::Failed, out);
+        }
+        if let Some(taking) = leg.taking.as_mut() {
+            taking.landed = true;
+        }
+        self.ask_release(now, id, out);
+    }
+
+    fn ask_release(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
+        let Some(leg) = self.jobs.get_mut(&id).and_then(|job| job.leg.as_mut()) else {
+            return;
+        };
+        let Some(taking) = leg.taking.as_mut() else {
+            return;
+        };
+        taking.timer = now.after(REPEAT_US);
+        let (ticket, seq, take, peer) = (leg.ticket, taking.offer.seq, taking.take, leg.peer);
+        let meta = self.job_meta(now, id, peer);
+        self.send(
+            Dest::Node(peer.node),
+            meta,
+            Release { ticket, seq, take },
+            out,
+        );
+        self.schedule_job(now, id);
+    }
+
+    pub(super) fn released(
+        &mut self,
+        now: Micros,
+        meta: &Meta,
+        released: &Released,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some((id, leg)) = self.taking(released.take) else {
+            return;
+        };
+        let ours = leg.peer == meta.from && leg.ticket == released.ticket;
+        let Some(taking) = leg
+            .taking
+            .take_if(|t| ours && t.landed && t.offer.seq == released.seq)
+        else {
+            self.counters.stale += 1;
+            return;
+        };
+        if !released.valid {
+            leg.taking = Some(taking);
+            return self.end_leg(now, id, LegEnd::Failed, out);
+        }
+        leg.next_seq += 1;
+        self.by_take.remove(&taking.take);
+        self.counters.blocks_taken += taking.slots.len() as u64;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            let lead = &mut job.choices[job.lead].seq;
+            for slot in taking.slots {
+                lead.append(slot);
+            }
+            lead.advance(&mut self.pool, taking.offer.tokens);
+        }
+        if taking.offer.last {
+            self.end_leg(now, id, LegEnd::Done, out);
+            self.prompt_is_here(id);
+        } else {
+            self.next_take(now, id, out);
+        }
+    }
+
+    /// Ends a remote prefill.
+    pub(super) fn end_leg(&mut self, now: Micros, id: JobId, end: LegEnd, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = job.leg.take() else { return };
+        self.by_ticket.remove(&leg.ticket);
+        if let Some(taking) = leg.taking {
+            self.abandon_take(taking, out);
+        }
+        if end != LegEnd::Done {
+            let meta = self.job_meta(now, id, leg.peer);
+            self.send(
+                Dest::Node(leg.peer.node),
+                meta,
+                Abort { ticket: leg.ticket },
+                out,
+            );
+        }
+        if end == LegEnd::Failed {
+            self.counters.fallbacks += 1;
+            self.start_here(id);
+        }
+    }
+
+    /// The destination of a take that is given up is kept from use until nothing can write into it.
+    fn abandon_take(&mut self, taking: Taking, out: &mut Vec<Effect>) {
+        self.by_take.remove(&taking.take);
+        match self.unsettled.get_mut(&taking.take) {
+            Some(held) => {
+                for slot in &taking.slots {
+                    self.pool.quarantine(*slot);
+                }
+                held.extend(taking.slots);
+                out.push(Effect::CancelTake(taking.take));
+            }
+            None => self.free_all(taking.slots),
+        }
+    }
+
+    pub(super) fn settled(&mut self, take: u64) {
+        for slot in self.unsettled.remove(&take).unwrap_or_default() {
+            self.pool.settle(slot);
+        }
+    }
+
+    pub(super) fn leg_ended_by_peer(
+        &mut self,
+        now: Micros,
+        ticket: Ticket,
+        from: NodeRef,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(id) = self.by_ticket.get(&ticket).copied() else {
+            return;
+        };
+        let leg = self.jobs.get(&id).and_then(|job| job.leg.as_ref());
+        if leg.is_some_and(|leg| leg.peer == from) {
+            self.end_leg(now, id, LegEnd::Failed, out);
+        }
+    }
+
+    pub(super) fn peer_lost(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
+        let ids: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, j)| j.leg.as_ref().is_some_and(|leg| leg.peer == node))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.end_leg(now, id, LegEnd::Failed, out);
+        }
+    }
+
+    pub(super) fn expire_leg(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
+        let Some(leg) = self.jobs.get(&id).and_then(|job| job.leg.as_ref()) else {
+            return;
+        };
+        let stalled = leg
+            .taking
+            .as_ref()
+            .is_some_and(|t| !t.landed && t.timer <= now);
+        let ask_again = leg
+            .taking
+            .as_ref()
+            .is_some_and(|t| t.landed && t.timer <= now);
+        if stalled || (!leg.answered && leg.answer_by <= now) {
+            self.end_leg(now, id, LegEnd::Failed, out);
+        } else if ask_again {
+            self.ask_release(now, id, out);
+        } else if !leg.answered && leg.repeat_at <= now {
+            self.ask_prefill(now, id, out);
+        }
+    }
+}
+
+/// Whether an offer continues what the lead has and ends where it says.
+fn fits(job: &Job, offer: &Offer, block_tokens: u32) -> bool {
+    let have = job.choices[job.lead].seq.table.len();
+    let target = if job.fork_at.is_some() {
+        job.prompt_len()
+    } else {
+        job.lead_target()
+    };
+    let blocks = offer.tokens.div_ceil(block_tokens) as usize;
+    let partial = offer.tokens < target && offer.tokens.is_multiple_of(block_tokens);
+    offer.first_block as usize == have
+        && offer.blocks.len() == blocks.saturating_sub(have)
+        && offer.tokens <= target
+        && (offer.last || partial)
+}
+
+/// Whether a choice's first token of this attempt is in the log.
+fn already_drawn(job: &Job, choice: usize) -> bool {
+    let index = job.choices[choice].index;
+    job.items
+        .iter()
+        .any(|item| matches!(item, Item::Token(r) if r.choice == index))
+}
+
+/// An unguessable ticket, bound to all that it is about (TRANSPORT 4.3).
+fn mint(secret: &[u8; 32], job: &Job, peer: NodeRef, serial: u64) -> Ticket {
+    let RequestId(request) = job.key.request;
+    let (Attempt(attempt), Placement(placement)) = (job.key.attempt, job.key.placement);
+    let mut hasher = blake3::Hasher::new_keyed(secret);
+    hasher.update(&request.to_le_bytes());
+    hasher.update(&attempt.to_le_bytes());
+    hasher.update(&placement.to_le_bytes());
+    hasher.update(peer.node.to_string().as_bytes());
+    hasher.update(&peer.epoch.0.to_le_bytes());
+    hasher.update(&serial.to_le_bytes());
+    let mut ticket = [0; 16];
+    ticket.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Ticket(ticket)
+}

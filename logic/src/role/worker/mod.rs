@@ -1,0 +1,474 @@
+//! A worker's core: decode, prefill, or both over one memory and one engine.
+//!
+//! It promises its own memory and nobody else's, owns what it was bound to, and ends each choice itself.
+//! It never places, never learns a client's name and never waits: every state has a timer. Its parts:
+//! `decode` (promises), `owner` (what follows them), `leg` (the decode side of a remote prefill), `source` (the
+//! prefill side), `step` (one engine step out and in), `beat` (what others are told), `view` (admin).
+
+mod beat;
+mod decode;
+mod job;
+mod leg;
+mod memory;
+mod owner;
+mod sequence;
+mod source;
+mod step;
+mod stop;
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bus_schemas::{
+    Meta, NodeRef, RequestId, Roles, Ticket,
+    limits::LEASE_US,
+    messages::{AnyMessage, Change, Intake, Pass, SlotRef, Stream},
+};
+
+pub use self::view::{Audit, JobView, Snapshot, SourceView};
+use self::{
+    job::{Job, JobId, JobKey},
+    memory::Limbo,
+    source::{EndedTicket, Source},
+    step::Running,
+};
+use super::{Dest, Outgoing};
+use crate::{
+    batch::{StepPlan, StepResult},
+    core::{Core, Micros},
+    kv::Pool,
+    member::{Members, Observed},
+    text::Vocabulary,
+};
+
+/// What a worker is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its own name and epoch.
+    pub me: NodeRef,
+    /// Prefill, decode or both.
+    pub roles: Roles,
+    /// Name of the model it serves.
+    pub model: String,
+    /// Hash of the model's card.
+    pub card: u64,
+    /// Blocks of its pool.
+    pub slots: u32,
+    /// Blocks on which operations of an earlier epoch are outstanding.
+    pub quarantined: Vec<u32>,
+    /// Tokens in a block.
+    pub block_tokens: u32,
+    /// Longest sequence.
+    pub context_tokens: u32,
+    /// Bytes of tokens, end ids.
+    pub vocabulary: Arc<dyn Vocabulary>,
+    /// How peers reach its memory.
+    pub fabric: Vec<u8>,
+    /// Where its admin port listens.
+    pub admin: String,
+    /// Tokens of one step, decoding rows and prompt chunks together.
+    pub step_tokens_max: u32,
+    /// Tokens of one prompt chunk.
+    pub chunk_tokens_max: u32,
+    /// Rows of one step.
+    pub rows_max: usize,
+    /// Requests held at once, of each side.
+    pub jobs_max: usize,
+    /// Output expected of a request before any was observed, in tokens.
+    pub expected_output: u32,
+    /// A drill: preempt each choice once after this many output tokens.
+    pub drill_preempt_after: Option<u32>,
+    /// First guess of the pass model.
+    pub pass: Pass,
+    /// Key under which tickets are made.
+    pub secret: [u8; 32],
+}
+
+/// What a worker is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A letter arrived.
+    Letter(Meta, AnyMessage),
+    /// The engine finished a step.
+    Stepped(StepResult),
+    /// The engine could not run the step; it is usable.
+    StepFailed {
+        /// The plan's number.
+        number: u64,
+    },
+    /// Bytes of a take arrived.
+    TakeProgress(u64),
+    /// A take ended.
+    Taken {
+        /// Which.
+        take: u64,
+        /// Every byte is where it should be.
+        landed: bool,
+    },
+    /// No operation of that take is outstanding.
+    Settled(u64),
+    /// Peers to which the fabric finds no lane.
+    Unreachable(Vec<NodeRef>),
+    /// Nobody listens on that node's subject any more.
+    Gone(NodeRef),
+    /// The bus came up or went down.
+    Link(bool),
+    /// The process was frozen and runs again.
+    Woke,
+    /// Take nothing new, or take again.
+    Cordon(bool),
+    /// Take nothing new, finish what can be finished in this time, say so.
+    Drain {
+        /// Microseconds.
+        within_us: u64,
+    },
+    /// End a request here without asking; its gateway will go on elsewhere.
+    Evict(RequestId),
+}
+
+/// What a worker wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send a letter.
+    Send(Outgoing),
+    /// Run a step; the answer is `Stepped` or `StepFailed`.
+    Step(StepPlan),
+    /// Read a peer's blocks; the answers are `Taken`, then `Settled`.
+    Take {
+        /// Names the take.
+        take: u64,
+        /// The right to do it.
+        ticket: Ticket,
+        /// Which offer.
+        seq: u32,
+        /// Whose blocks.
+        owner: NodeRef,
+        /// From where, to where.
+        pieces: Vec<(SlotRef, SlotRef)>,
+    },
+    /// Give a take up.
+    CancelTake(u64),
+    /// Let the holder of a ticket read blocks.
+    Export {
+        /// The right.
+        ticket: Ticket,
+        /// Which offer.
+        seq: u32,
+        /// For whom.
+        audience: NodeRef,
+        /// Which blocks.
+        slots: Vec<SlotRef>,
+    },
+    /// Nobody may read under this ticket any more.
+    Revoke(Ticket),
+    /// A peer's way to its memory.
+    KnowPeer {
+        /// Who.
+        peer: NodeRef,
+        /// Its card.
+        card: Vec<u8>,
+    },
+    /// A peer is gone.
+    ForgetPeer(NodeRef),
+    /// Ask that node's subject whether anybody is there.
+    Probe(NodeRef),
+    /// All is done that could be done after `Drain`.
+    Drained,
+}
+
+/// What a worker has counted since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Reservations promised.
+    pub promised: u64,
+    /// Reservations refused.
+    pub refused: u64,
+    /// Engine steps.
+    pub steps: u64,
+    /// Prompt tokens run through the engine.
+    pub prefilled_tokens: u64,
+    /// Rows that were only a part of a prompt.
+    pub chunks: u64,
+    /// Prompt tokens found in the cache.
+    pub cached_tokens: u64,
+    /// Tokens drawn.
+    pub generated_tokens: u64,
+    /// Choices that gave their memory up to others (or to the drill).
+    pub preemptions: u64,
+    /// Blocks taken from peers and sealed or filled.
+    pub blocks_taken: u64,
+    /// Blocks offered to peers.
+    pub blocks_offered: u64,
+    /// Remote prefills that ended in prefilling here.
+    pub fallbacks: u64,
+    /// Requests given up: gateway lost, cancelled, deadline.
+    pub let_go: u64,
+    /// Letters that were old, strange or not for us.
+    pub stale: u64,
+    /// Steps that the engine refused.
+    pub step_failures: u64,
+}
+
+/// The worker's core.
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    pool: Pool,
+    members: Members,
+    jobs: BTreeMap<JobId, Job>,
+    by_key: BTreeMap<JobKey, JobId>,
+    by_ticket: BTreeMap<Ticket, JobId>,
+    by_take: BTreeMap<u64, JobId>,
+    /// Placements that were refused or have ended, until their deadline.
+    ended_jobs: BTreeMap<JobKey, Micros>,
+    sources: BTreeMap<Ticket, Source>,
+    ended_tickets: BTreeMap<Ticket, EndedTicket>,
+    /// Destination slots of takes whose operations are not all back; those of failed takes are in quarantine.
+    unsettled: BTreeMap<u64, Vec<SlotRef>>,
+    limbo: Limbo,
+    copies: Vec<(u32, u32)>,
+    running: Option<Running>,
+    unreachable: Vec<NodeRef>,
+    /// Jobs with something new to say.
+    dirty: BTreeSet<JobId>,
+    outbox: BTreeMap<NodeRef, Vec<Stream>>,
+    changes: Vec<Change>,
+    notice_number: u64,
+    notice_at: Micros,
+    beat_at: Micros,
+    /// Jobs and sources want to be looked at then; an entry may be early or of something that is gone, never late.
+    timers: BTreeSet<(Micros, Timer)>,
+    next_id: u64,
+    next_step: u64,
+    output_mean: f64,
+    pass: Pass,
+    intake: Intake,
+    drain_until: Option<Micros>,
+    drained: bool,
+    counters: Counters,
+}
+
+/// What a timer is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Job(JobId),
+    Source(Ticket),
+    EndedTicket(Ticket),
+    EndedJob(JobKey),
+}
+
+impl Worker {
+    /// A worker with an empty cache that knows nobody yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            pool: Pool::new(config.slots, &config.quarantined),
+            members: Members::new(LEASE_US),
+            jobs: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            by_ticket: BTreeMap::new(),
+            by_take: BTreeMap::new(),
+            ended_jobs: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            ended_tickets: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            limbo: Limbo::default(),
+            copies: Vec::new(),
+            running: None,
+            unreachable: Vec::new(),
+            dirty: BTreeSet::new(),
+            outbox: BTreeMap::new(),
+            changes: Vec::new(),
+            notice_number: 0,
+            notice_at: Micros(0),
+            beat_at: Micros(0),
+            timers: BTreeSet::new(),
+            next_id: 1,
+            next_step: 1,
+            output_mean: f64::from(config.expected_output),
+            pass: config.pass,
+            intake: Intake::Open,
+            drain_until: None,
+            drained: false,
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn send(&self, dest: Dest, meta: Meta, message: impl Into<AnyMessage>, out: &mut Vec<Effect>) {
+        out.push(Effect::Send(Outgoing {
+            dest,
+            meta,
+            message: message.into(),
+        }));
+    }
+
+    fn letter(&mut self, now: Micros, meta: Meta, message: AnyMessage, out: &mut Vec<Effect>) {
+        let addressed = meta.to.node == self.config.me.node;
+        if addressed && meta.to.epoch.0 != 0 && meta.to != self.config.me {
+            return self.stale_addressee(&meta, &message, out);
+        }
+        match message {
+            AnyMessage::Beat(beat) => self.heard(now, meta.from, beat, out),
+            _ if !addressed => self.counters.stale += 1,
+            AnyMessage::Reserve(reserve) => self.reserve(now, meta, reserve, out),
+            AnyMessage::Bound(bound) => self.bound(now, &meta, bound.placement),
+            AnyMessage::Cancel(cancel) => self.cancel(now, &meta, cancel.placement, out),
+            AnyMessage::AskTokens(ask) => self.ask_tokens(now, &meta, &ask, out),
+            AnyMessage::Confirm(confirm) => self.confirm(now, &meta, confirm.placement, out),
+            AnyMessage::Prefill(prefill) => self.prefill(now, meta, prefill, out),
+            AnyMessage::PrefillRefused(refused) => {
+                self.leg_ended_by_peer(now, refused.ticket, meta.from, out);
+            }
+            AnyMessage::Offer(offer) => self.offer(now, meta, offer, out),
+            AnyMessage::Release(release) => self.release(now, &meta, &release, out),
+            AnyMessage::Released(released) => self.released(now, &meta, &released, out),
+            AnyMessage::Abort(abort) => {
+                self.leg_ended_by_peer(now, abort.ticket, meta.from, out);
+                self.source_aborted(now, abort.ticket, meta.from, out);
+            }
+            AnyMessage::SnapshotAsk(_) => self.send_snapshot(now, meta.from, out),
+            AnyMessage::Admit(_)
+            | AnyMessage::Rejected(_)
+            | AnyMessage::Promised(_)
+            | AnyMessage::Refused(_)
+            | AnyMessage::Tokens(_)
+            | AnyMessage::Unknown(_)
+            | AnyMessage::Notice(_)
+            | AnyMessage::SnapshotPart(_)
+            | AnyMessage::Orphaned(_) => self.counters.stale += 1,
+        }
+    }
+
+    fn heard(
+        &mut self,
+        now: Micros,
+        from: NodeRef,
+        beat: bus_schemas::messages::Beat,
+        out: &mut Vec<Effect>,
+    ) {
+        if from.node == self.config.me.node {
+            return;
+        }
+        let card = (!beat.fabric.is_empty()).then(|| beat.fabric.clone());
+        let observed = self.members.observe(now, from, beat);
+        if let Observed::Restarted(old) = observed {
+            self.node_lost(now, old, out);
+        }
+        match observed {
+            Observed::New | Observed::Restarted(_) => {
+                if let Some(card) = card {
+                    out.push(Effect::KnowPeer { peer: from, card });
+                }
+            }
+            Observed::Stale => {
+                self.counters.stale += 1;
+                return;
+            }
+            Observed::Renewed => {}
+        }
+        self.renew_tickets(now, from);
+    }
+
+    fn node_lost(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
+        self.gateway_lost(now, node, out);
+        self.peer_lost(now, node, out);
+        self.audience_lost(now, node, out);
+        out.push(Effect::ForgetPeer(node));
+    }
+
+    /// Sends what piled up while one input was handled, and starts a step if none runs.
+    fn finish(&mut self, now: Micros, out: &mut Vec<Effect>) {
+        self.plan_step(now, out);
+        self.flush_tokens(out);
+        self.flush_notices(now, out);
+        self.report_drained(out);
+        debug_assert_eq!(self.audit().fault, None, "every block has one owner");
+    }
+
+    fn expire_timers(&mut self, now: Micros, out: &mut Vec<Effect>) {
+        while let Some((at, timer)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Job(id) => self.expire_job(now, id, out),
+                Timer::Source(ticket) => self.expire_source(now, ticket, out),
+                Timer::EndedTicket(ticket) => self.expire_ended_ticket(now, ticket),
+                Timer::EndedJob(key) => {
+                    self.ended_jobs.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+impl Core for Worker {
+    type Input = Input;
+    type Effect = Effect;
+    type Snapshot = Snapshot;
+
+    fn handle(&mut self, now: Micros, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Letter(meta, message) => self.letter(now, meta, message, out),
+            Input::Stepped(result) => self.stepped(now, result, out),
+            Input::StepFailed { number } => self.step_failed(now, number, out),
+            Input::TakeProgress(take) => self.take_progress(now, take),
+            Input::Taken { take, landed } => self.taken(now, take, landed, out),
+            Input::Settled(take) => self.settled(take),
+            Input::Unreachable(peers) => self.unreachable = peers,
+            Input::Gone(node) => {
+                if self.members.gone(node) {
+                    self.node_lost(now, node, out);
+                }
+            }
+            Input::Link(up) => self.members.link(now, up),
+            Input::Woke => self.members.woke(now),
+            Input::Cordon(on) => self.cordon(now, on, out),
+            Input::Drain { within_us } => self.drain(now, within_us, out),
+            Input::Evict(request) => self.evict(now, request, out),
+        }
+        self.finish(now, out);
+    }
+
+    fn deadline(&self) -> Option<Micros> {
+        let timers = self.timers.first().map(|(at, _)| *at);
+        let notice = (!self.changes.is_empty()).then_some(self.notice_at);
+        [
+            Some(self.beat_at),
+            timers,
+            notice,
+            self.members.deadline(),
+            self.drain_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn expire(&mut self, now: Micros, out: &mut Vec<Effect>) {
+        for lost in self.members.expire(now) {
+            self.node_lost(now, lost, out);
+        }
+        self.expire_timers(now, out);
+        self.expire_drain(now, out);
+        if self.beat_at <= now {
+            self.orphaned_jobs(now, out);
+            self.beat(now, out);
+        }
+        self.finish(now, out);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.view()
+    }
+}
