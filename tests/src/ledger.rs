@@ -12,7 +12,7 @@ const LEDGER_ENV: &str = "THALAMUS_TEST_LEDGER";
 /// Gives the real `what` (`nats`, `ucx`, `gpu`, ...) to the running test and records that it used it; where
 /// it was not found, says so loudly and gives nothing: the test then returns.
 ///
-/// ```
+/// ```no_run
 /// # use thalamus_tests::ledger;
 /// # fn find() -> Result<&'static str, &'static str> { Ok("nats-server") }
 /// let Some(server) = ledger::need("nats", find()) else { return };
@@ -32,9 +32,15 @@ pub fn need<T, E: Display>(what: &str, found: Result<T, E>) -> Option<T> {
     }
 }
 
-/// The test harness names each test's thread after the test.
+/// `BINARY::TEST`: the harness names each test's thread after the test, and cargo puts a hash behind the
+/// binary's name.
 fn test_name() -> String {
-    thread::current().name().unwrap_or("unnamed").to_owned()
+    let current = thread::current();
+    let test = current.name().unwrap_or("unnamed");
+    let program = std::env::current_exe().unwrap_or_default();
+    let stem = program.file_stem().unwrap_or_default().to_string_lossy();
+    let binary = stem.rsplit_once('-').map_or(&*stem, |(name, _)| name);
+    format!("{binary}::{test}")
 }
 
 /// One write of one short line to a file opened for appending: processes that share it never mix lines.

@@ -24,7 +24,7 @@ const PURE: &[&str] = &["logic/src/", "sim/src/", "bus-schemas/src/"];
 const UNSAFE_MAY: &[&str] = &[
     "gpu/",
     "transport/",
-    "engine/src/kernels",           // vector instructions of the CPU engine
+    "engine/src/model/cpu/", // vector instructions and the threads that share them
     "engine/src/checkpoint/map.rs", // maps checkpoints
 ];
 
