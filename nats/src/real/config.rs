@@ -16,9 +16,10 @@ use crate::subject::is_publishable;
 
 /// Publications that wait in this process while the link is slow or down.
 const QUEUE_CAPACITY: usize = 8192;
-/// Messages between the socket and one subscription's own queue; the task in between empties it at
-/// once, so it fills only when this process has no time at all.
-const INTAKE_CAPACITY: usize = 8192;
+/// Messages between the socket and one subscription's own queue. The client library reads up to
+/// 8 MiB before it lets another task run, which is some fifty thousand small messages; the task in
+/// between then empties it at once.
+const INTAKE_CAPACITY: usize = 65_536;
 /// A server on a network answers in milliseconds; a person waits for the error.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The third unanswered ping ends a link, so a dead one is found within four of these.

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event};
+use async_nats::{Client, Event, connection::State};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -46,6 +46,8 @@ use crate::{
 const RECONNECT_DELAY_MIN_MS: u64 = 50;
 /// Last delay: a returning server must not wait long, nor be stormed.
 const RECONNECT_DELAY_MAX_MS: u64 = 2000;
+/// How often the link we tell is compared with the library's own; see [`Health::watch`].
+const LINK_CHECK: Duration = Duration::from_secs(1);
 /// An echo lost with its link is asked for again after this.
 const ECHO_RETRY: Duration = Duration::from_millis(250);
 /// Closing gives the last messages this long, and as much again to the subscriptions.
@@ -125,6 +127,7 @@ impl NatsBus {
             })?;
         let ending = watch::Sender::new(false);
         tokio::spawn(pump::answer(answers, requests.clone(), ending.subscribe()));
+        tokio::spawn(health.clone().watch(client.clone(), ending.subscribe()));
         let (queue, publications) = mpsc::channel(config.queue_capacity);
         tokio::spawn(wire::write(client.clone(), publications));
         let closing = AtomicBool::new(false);
@@ -289,6 +292,21 @@ impl Drop for NatsBus {
 }
 
 impl Health {
+    /// Until the bus ends, corrects the link after an event that was lost: the library drops events
+    /// when too many come at once. What it says twice in a row is no change under way.
+    async fn watch(self: Arc<Self>, client: Client, mut ending: watch::Receiver<bool>) {
+        let mut last = client.connection_state();
+        while timeout(LINK_CHECK, pump::ended(&mut ending)).await.is_err() {
+            let now = client.connection_state();
+            match (&last, &now) {
+                (State::Connected, State::Connected) => self.set(Link::Up),
+                (State::Disconnected, State::Disconnected) => self.set(Link::Down),
+                _ => {}
+            }
+            last = now;
+        }
+    }
+
     fn note(&self, event: Event) {
         match event {
             Event::Connected => self.set(Link::Up),

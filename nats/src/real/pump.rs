@@ -85,7 +85,7 @@ pub(crate) async fn answer(
 }
 
 /// Resolves when the bus closes or is dropped.
-async fn ended(ending: &mut watch::Receiver<bool>) {
+pub(crate) async fn ended(ending: &mut watch::Receiver<bool>) {
     ending.wait_for(|ending| *ending).await.ok();
 }
 

@@ -34,6 +34,8 @@ const START_POLL: Duration = Duration::from_millis(5);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of the server's log an error quotes.
 const LOG_LINES: usize = 5;
+/// Where a server that dislikes its configuration says so; it opens its log only afterwards.
+const COMPLAINTS: &str = "complaints";
 /// Waits for the end of its input, which is our death, then kills the process it was given.
 const WATCHDOG: &str = "read -r _; kill -KILL \"$0\"";
 
@@ -182,8 +184,8 @@ impl NatsServer {
             .settings
             .file(self.port, self.folder.path(), &self.password);
         let path = self.folder.path().join("server.conf");
-        let processes =
-            write_private(&path, &file).and_then(|()| Processes::spawn(&self.program, &path));
+        let processes = write_private(&path, &file)
+            .and_then(|()| Processes::spawn(&self.program, &path, self.folder.path()));
         self.processes = Some(processes.map_err(|reason| io_error(&self.program, reason))?);
         let deadline = Instant::now() + START_TIMEOUT;
         while !self.answers() {
@@ -200,7 +202,9 @@ impl NatsServer {
     /// True once it has told its port and greets there.
     fn answers(&mut self) -> bool {
         self.port = self.port.or_else(|| self.told_port());
-        self.port.is_some_and(greets)
+        // a server that wants TLS first says nothing before; its port file tells that it listens
+        let silent = self.settings.tls.as_ref().is_some_and(|tls| tls.first);
+        self.port.is_some_and(|port| silent || greets(port))
     }
 
     /// The port from the file that the server writes when it listens.
@@ -224,7 +228,8 @@ impl NatsServer {
     }
 
     fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let read = |name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let log = read("log") + &read(COMPLAINTS);
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join(" | ")
     }
@@ -243,13 +248,14 @@ impl NatsServer {
 }
 
 impl Processes {
-    fn spawn(program: &Path, config: &Path) -> io::Result<Self> {
+    fn spawn(program: &Path, config: &Path, folder: &Path) -> io::Result<Self> {
+        let complaints = fs::File::create(folder.join(COMPLAINTS))?;
         let mut server = Command::new(program)
             .arg("--config")
             .arg(config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(complaints)
             .spawn()?;
         let watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, &server.id().to_string()])

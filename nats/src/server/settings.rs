@@ -23,6 +23,8 @@ pub struct ServerTls {
     pub key: PathBuf,
     /// If given, clients must show a certificate signed by it.
     pub client_ca: Option<PathBuf>,
+    /// The handshake comes before the server's first line (servers since 2.10).
+    pub first: bool,
 }
 
 /// What a child server shall be.
@@ -86,6 +88,9 @@ impl ServerTls {
             lines.push(format!("  ca_file: {}", quoted(ca)));
             lines.push("  verify: true".to_owned());
         }
+        if self.first {
+            lines.push("  handshake_first: true".to_owned());
+        }
         lines.push("}".to_owned());
         lines.join("\n")
     }
@@ -106,6 +111,7 @@ mod tests {
                 cert: "/c".into(),
                 key: "/k".into(),
                 client_ca: None,
+                first: false,
             }),
             max_payload: Some(4096),
             ..Default::default()

@@ -3,50 +3,61 @@
 //! Never lets one implementation off a rule that the other keeps. Without a nats-server its half
 //! says loudly that it was skipped.
 
-mod scenarios;
+mod answers;
+mod bounds;
+mod delivery;
+mod registration;
 mod world;
 
 /// Stamps each scenario on both worlds.
 macro_rules! conformance {
-    ($($scenario:ident,)*) => {
+    ($($module:ident { $($scenario:ident,)* })*) => {
         mod memory {
-            $(#[tokio::test]
+            $($(#[tokio::test]
             async fn $scenario() {
-                super::scenarios::$scenario(super::world::World::memory()).await;
-            })*
+                crate::$module::$scenario(crate::world::World::memory()).await;
+            })*)*
         }
         mod real {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $scenario() {
-                if let Some(world) = super::world::World::real(stringify!($scenario)).await {
-                    super::scenarios::$scenario(world).await;
+                if let Some(world) = crate::world::World::real(stringify!($scenario)).await {
+                    crate::$module::$scenario(world).await;
                 }
-            })*
+            })*)*
         }
     };
 }
 
 conformance! {
-    one_publisher_keeps_its_order,
-    wildcards_cover_their_tokens,
-    own_publications_come_back,
-    a_group_gives_each_message_to_one_member,
-    a_group_spans_patterns,
-    a_dropped_member_is_not_chosen,
-    a_request_gets_its_own_answer,
-    a_request_times_out_and_is_forgotten,
-    a_request_without_listeners_fails_at_once,
-    a_reply_without_listeners_is_told_to_the_publisher_alone,
-    a_dropped_subscription_leaves_no_interest,
-    a_slow_consumer_drops_counts_and_recovers,
-    too_large_a_message_is_refused_here,
-    subjects_are_checked_before_sending,
-    headers_are_checked_before_sending,
-    headers_make_the_round_trip,
-    draining_delivers_what_was_sent_then_ends,
-    closing_ends_everything,
-    inboxes_are_unique_and_usable,
-    flushing_makes_a_subscription_effective,
-    a_service_answers_questions,
-    a_service_refuses_bad_names,
+    delivery {
+        one_publisher_keeps_its_order,
+        wildcards_cover_their_tokens,
+        own_publications_come_back,
+        a_group_gives_each_message_to_one_member,
+        a_group_spans_patterns,
+        a_dropped_member_is_not_chosen,
+        headers_make_the_round_trip,
+    }
+    answers {
+        a_request_gets_its_own_answer,
+        a_request_times_out_and_is_forgotten,
+        a_request_without_listeners_fails_at_once,
+        a_reply_without_listeners_is_told_to_the_publisher_alone,
+        a_dropped_subscription_leaves_no_interest,
+        inboxes_are_unique_and_usable,
+        flushing_makes_a_subscription_effective,
+    }
+    bounds {
+        a_slow_consumer_drops_counts_and_recovers,
+        too_large_a_message_is_refused_here,
+        subjects_are_checked_before_sending,
+        headers_are_checked_before_sending,
+        draining_delivers_what_was_sent_then_ends,
+        closing_ends_everything,
+    }
+    registration {
+        a_service_answers_questions,
+        a_service_refuses_bad_names,
+    }
 }

@@ -4,7 +4,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use nats::{
-    Bus, Delivery, MemServer, NatsBus, Publication, Subscription,
+    Bus, Delivery, MemServer, NatsBus, Publication, RequestError, Subscription,
     server::{NatsServer, ServerSettings, find},
 };
 
@@ -134,4 +134,12 @@ pub(crate) fn send(bus: &Arc<dyn Bus>, subject: &str, text: &str) {
 
 pub(crate) fn text(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.payload).into_owned()
+}
+
+/// True if the server says at once that nobody listens on `subject`.
+pub(crate) async fn no_one_listens(bus: &Arc<dyn Bus>, subject: &str) -> bool {
+    let answer = bus
+        .request(message(subject, ""), Duration::from_millis(50))
+        .await;
+    matches!(answer, Err(RequestError::NoResponders))
 }

@@ -77,6 +77,7 @@ async fn a_new_payload_limit_is_learnt_with_the_new_link() {
         .await
         .expect("it starts again");
     link_becomes(&bus, Link::Up).await;
+    assert!(bus.flush(PATIENCE).await);
     assert_eq!(bus.max_payload(), 2000);
     let too_large = bus.publish(message("news", &"x".repeat(2001)));
     assert_eq!(
@@ -190,6 +191,7 @@ async fn a_server_that_cannot_start_shows_its_log() {
     let error = NatsServer::start_program(program, settings).await.map(drop);
     let error = error.expect_err("the settings are wrong");
     assert!(matches!(error, StartError::Dead { .. }), "{error}");
+    assert!(error.to_string().contains("nkey"), "{error}");
 }
 
 /// Set in the process that this test starts: it then only holds a server.

@@ -3,11 +3,12 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use nats::{
     ConnectError, TlsFiles,
-    server::{ServerSettings, ServerTls},
+    server::{NatsServer, ServerSettings, ServerTls, find},
 };
 
 use super::{connect, refused, round_trip, server, skip};
@@ -78,6 +79,7 @@ fn settings(server: &Pair, client_ca: Option<&Pair>) -> ServerSettings {
             cert,
             key,
             client_ca,
+            first: false,
         }),
         ..Default::default()
     }
@@ -160,4 +162,34 @@ async fn demanding_tls_of_a_plain_server_fails() {
     });
     let error = refused(&config).await;
     assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn tls_may_come_before_the_first_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let test = "tls first";
+    let Some([authority, pair, _]) = certificates(test, folder.path()) else {
+        return;
+    };
+    let Ok(program) = find() else {
+        return skip(test, &"no nats-server");
+    };
+    let mut settings = settings(&pair, None);
+    settings.tls.iter_mut().for_each(|tls| tls.first = true);
+    let server = match NatsServer::start_program(program, settings).await {
+        Ok(server) => server,
+        // a server before 2.10 refuses the setting, and its error must be shown
+        Err(error) => return assert!(error.to_string().contains("handshake_first"), "{error}"),
+    };
+    let mut config = server.config();
+    config.tls = Some(TlsFiles {
+        ca: Some(authority.cert),
+        ..Default::default()
+    });
+    config.tls_first = true;
+    round_trip(&*connect(&config).await).await;
+    config.tls_first = false;
+    config.connect_timeout = Duration::from_millis(300);
+    let error = refused(&config).await;
+    assert!(!matches!(error, ConnectError::NoServer { .. }), "{error:?}");
 }
