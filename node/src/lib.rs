@@ -3,6 +3,7 @@
 //! Nothing here decides anything about requests or blocks; that is `logic`. Nothing below this floor reads
 //! a flag, a variable or a file of settings. Start reading at [`cli`], then [`config`], then [`run`].
 
+pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod doctor;

@@ -1,6 +1,7 @@
 //! One arm a command. Never more than loading its configuration and handing over.
 
 use crate::{
+    chat,
     cli::{Cli, Command, ConfigCommand},
     doctor,
     exit::Failure,
@@ -13,18 +14,15 @@ use crate::{
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Config(command) => config(&command),
         Command::Version => {
             print!("{}", version());
             Ok(())
         }
-        Command::Up(_)
-        | Command::Serve(_)
-        | Command::Ctl(_)
-        | Command::Tokenize(_)
-        | Command::Chat(_) => Err(Failure::Failed(anyhow::anyhow!(
-            "this build has no such command yet"
-        ))),
+        Command::Up(_) | Command::Serve(_) | Command::Ctl(_) | Command::Tokenize(_) => Err(
+            Failure::Failed(anyhow::anyhow!("this build has no such command yet")),
+        ),
     }
 }
 
