@@ -1,221 +1,357 @@
-//! Who lives: beats heard, leases judged, restarts noticed.
+//! Who lives: nodes by their beats, leases, and when a lease may be judged.
 //!
-//! A lease is judged only by somebody whose own link has been up, and who has run without a jump, for one whole
-//! lease; else silence proves nothing. It never uses wall time and never forgets that an old epoch is over.
+//! Nobody is declared dead by a holder that was itself deaf or asleep: leases are judged only after the
+//! own link was up, and the own time ran without a jump, for one whole lease. Nothing here sends a probe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bus_schemas::{Epoch, NodeId, NodeRef, limits::BEAT_US, messages::Beat};
 
 use crate::core::Micros;
 
-/// Nodes remembered at most: clusters are a thousand nodes, names of the dead come on top.
-const MEMBERS_MAX: usize = 1 << 14;
-/// Beats missed before a node's subject is asked whether anybody is there.
-const SUSPECT_US: u64 = 2 * BEAT_US;
+/// Nodes of one cluster: four times the thousand that placement is measured with.
+const MEMBERS_MAX: usize = 4096;
+/// Lost nodes whose last epoch is remembered, so that a late beat cannot bring back an older one.
+const DEPARTED_MAX: usize = 4096;
+/// Silence after which a beat counts as missed: one beat and its jitter.
+const MISSED_US: u64 = BEAT_US * 2;
 
-/// A live node.
-#[derive(Clone, Debug, PartialEq)]
+/// A node that lives, as far as we know.
+#[derive(Clone, Debug)]
 pub struct Member {
-    /// Its name and epoch.
+    /// Which incarnation.
     pub me: NodeRef,
-    /// What it said last.
+    /// The last beat.
     pub beat: Beat,
-    /// When.
+    /// When that beat arrived.
     pub heard: Micros,
-    /// When it may be probed again.
-    probe_at: Micros,
+    /// When it was last named as a suspect.
+    suspected: Option<Micros>,
 }
 
-/// What a beat told.
+/// What a beat changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// A node not known before, or known as lost.
+    /// A node that was not known.
     New,
-    /// One known and alive.
+    /// A known one lives on.
     Renewed,
-    /// A new incarnation of a live node; this one is over.
+    /// A known one began a new epoch; this was the old one, and all of its leases have ended.
     Restarted(NodeRef),
-    /// An incarnation that is over.
+    /// A beat of an older epoch, or one too many nodes: nothing changed.
     Stale,
 }
 
-/// The nodes that one holder hears.
-#[derive(Debug)]
+/// The nodes that live.
+#[derive(Clone, Debug)]
 pub struct Members {
     lease_us: u64,
-    live: BTreeMap<NodeId, Member>,
-    /// Newest epoch that is over, of nodes that are not live.
-    over: BTreeMap<NodeId, Epoch>,
-    link_up: bool,
-    /// Since when the link is up and we run without a jump.
-    steady_since: Option<Micros>,
+    members: BTreeMap<NodeId, Member>,
+    by_heard: BTreeSet<(Micros, NodeId)>,
+    departed: BTreeMap<NodeId, Epoch>,
+    up: bool,
+    /// Since when the link is up and time ran without a jump; none before anything was told.
+    steady: Option<Micros>,
 }
 
 impl Members {
-    /// Nobody is known; the link is taken to be up from the first moment on.
+    /// Nobody yet. The link counts as up until told otherwise.
     #[must_use]
     pub const fn new(lease_us: u64) -> Self {
         Self {
             lease_us,
-            live: BTreeMap::new(),
-            over: BTreeMap::new(),
-            link_up: true,
-            steady_since: None,
+            members: BTreeMap::new(),
+            by_heard: BTreeSet::new(),
+            departed: BTreeMap::new(),
+            up: true,
+            steady: None,
         }
     }
 
-    /// A beat was heard.
+    /// A beat of `from` arrived.
     pub fn observe(&mut self, now: Micros, from: NodeRef, beat: Beat) -> Observed {
-        self.steady_since.get_or_insert(now);
-        let fresh = Member {
+        self.steady.get_or_insert(now);
+        let observed = self.judge_beat(from);
+        if observed == Observed::Stale {
+            return observed;
+        }
+        let suspected = None;
+        let member = Member {
             me: from,
             beat,
             heard: now,
-            probe_at: now.after(SUSPECT_US),
+            suspected,
         };
-        match self.live.get_mut(&from.node) {
-            Some(member) if member.me.epoch == from.epoch => {
-                *member = fresh;
-                Observed::Renewed
+        if let Some(old) = self.members.insert(from.node, member) {
+            self.by_heard.remove(&(old.heard, from.node));
+        }
+        self.by_heard.insert((now, from.node));
+        self.departed.remove(&from.node);
+        observed
+    }
+
+    fn judge_beat(&self, from: NodeRef) -> Observed {
+        match self.members.get(&from.node) {
+            Some(known) if known.me.epoch > from.epoch => Observed::Stale,
+            Some(known) if known.me.epoch == from.epoch => Observed::Renewed,
+            Some(known) => Observed::Restarted(known.me),
+            None if self
+                .departed
+                .get(&from.node)
+                .is_some_and(|e| *e > from.epoch) =>
+            {
+                Observed::Stale
             }
-            Some(member) if member.me.epoch > from.epoch => Observed::Stale,
-            Some(member) => {
-                let old = member.me;
-                *member = fresh;
-                Observed::Restarted(old)
-            }
-            // The same epoch may come back: it was partitioned, not dead. What it owned is lost all the same.
-            None if self.over.get(&from.node).is_some_and(|e| *e > from.epoch) => Observed::Stale,
-            None => {
-                if self.live.len() >= MEMBERS_MAX {
-                    return Observed::Stale;
-                }
-                self.over.remove(&from.node);
-                self.live.insert(from.node, fresh);
-                Observed::New
-            }
+            None if self.members.len() >= MEMBERS_MAX => Observed::Stale,
+            None => Observed::New,
         }
     }
 
-    /// A live node of that name.
+    /// The living incarnation of a node.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<&Member> {
-        self.live.get(&node)
+        self.members.get(&node)
     }
 
-    /// Whether that incarnation lives, as far as is known.
+    /// Whether exactly this incarnation lives.
     #[must_use]
     pub fn is_live(&self, node: NodeRef) -> bool {
-        self.live.get(&node.node).is_some_and(|m| m.me == node)
+        self.members.get(&node.node).is_some_and(|m| m.me == node)
     }
 
-    /// Live nodes in the order of their names.
+    /// All of them, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.live.values()
+        self.members.values()
     }
 
-    /// Somebody made sure that this incarnation is gone; false if it was not known as live.
+    /// A probe found nobody: forgets that incarnation; whether it was known. A later beat brings it back.
     pub fn gone(&mut self, node: NodeRef) -> bool {
         let known = self.is_live(node);
         if known {
-            self.bury(node);
+            self.depart(node);
         }
         known
     }
 
-    fn bury(&mut self, node: NodeRef) {
-        self.live.remove(&node.node);
-        if self.over.len() >= MEMBERS_MAX {
-            self.over.pop_first();
-        }
-        self.over.insert(node.node, node.epoch);
-    }
-
-    /// The link to the bus came up or went down.
-    pub fn link(&mut self, now: Micros, up: bool) {
-        if up != self.link_up || !up {
-            self.steady_since = up.then_some(now);
-        }
-        self.link_up = up;
-    }
-
-    /// We were frozen: what we did not hear meanwhile proves nothing.
-    pub fn woke(&mut self, now: Micros) {
-        if self.link_up {
-            self.steady_since = Some(now);
-        }
-    }
-
-    /// Whether silence is evidence now.
-    #[must_use]
-    pub fn is_judging(&self, now: Micros) -> bool {
-        self.steady_since
-            .is_some_and(|since| now.since(since) >= self.lease_us)
-    }
-
-    /// Nodes whose lease has ended.
+    /// Forgets and returns those whose lease has ended, oldest silence first, if it may be judged.
     pub fn expire(&mut self, now: Micros) -> Vec<NodeRef> {
+        self.steady.get_or_insert(now);
         if !self.is_judging(now) {
             return Vec::new();
         }
+        let silent = |heard: Micros| heard.after(self.lease_us) <= now;
         let lost: Vec<NodeRef> = self
-            .live
-            .values()
-            .filter(|m| now.since(m.heard) >= self.lease_us)
-            .map(|m| m.me)
+            .by_heard
+            .iter()
+            .take_while(|(heard, _)| silent(*heard))
+            .filter_map(|(_, node)| Some(self.members.get(node)?.me))
             .collect();
         for node in &lost {
-            self.bury(*node);
+            self.depart(*node);
         }
         lost
     }
 
-    /// Nodes that missed beats and should be probed; each at most once per beat.
+    /// Nodes that missed a beat and should be probed now; each is named at most once per beat.
     pub fn suspects(&mut self, now: Micros) -> Vec<NodeRef> {
-        if self
-            .steady_since
-            .is_none_or(|since| now.since(since) < SUSPECT_US)
-        {
+        if !self.up {
             return Vec::new();
         }
         let mut suspects = Vec::new();
-        for member in self.live.values_mut().filter(|m| m.probe_at <= now) {
-            member.probe_at = now.after(BEAT_US);
-            suspects.push(member.me);
+        for (heard, node) in &self.by_heard {
+            if heard.after(MISSED_US) > now {
+                break;
+            }
+            let Some(member) = self.members.get_mut(node) else {
+                continue;
+            };
+            if member.suspected.is_none_or(|at| at.after(BEAT_US) <= now) {
+                member.suspected = Some(now);
+                suspects.push(member.me);
+            }
         }
         suspects
     }
 
-    /// When the next lease may end.
+    /// The own link came up or went down.
+    pub fn link(&mut self, now: Micros, up: bool) {
+        if up != self.up || self.steady.is_none() {
+            self.steady = Some(now);
+        }
+        self.up = up;
+    }
+
+    /// The own time jumped: nothing is judged for one whole lease.
+    pub const fn woke(&mut self, now: Micros) {
+        self.steady = Some(now);
+    }
+
+    /// Whether silence means anything at `now`.
+    #[must_use]
+    pub fn is_judging(&self, now: Micros) -> bool {
+        self.up
+            && self
+                .steady
+                .is_some_and(|since| since.after(self.lease_us) <= now)
+    }
+
+    /// When the next lease can end; none while there is nobody or the link is down.
     #[must_use]
     pub fn deadline(&self) -> Option<Micros> {
-        let judge_at = self.steady_since?.after(self.lease_us);
-        let first = self.live.values().map(|m| m.heard).min()?;
-        Some(first.after(self.lease_us).max(judge_at))
+        let (heard, _) = self.by_heard.first().filter(|_| self.up)?;
+        Some(
+            self.steady
+                .unwrap_or_default()
+                .max(*heard)
+                .after(self.lease_us),
+        )
+    }
+
+    fn depart(&mut self, node: NodeRef) {
+        if let Some(member) = self.members.remove(&node.node) {
+            self.by_heard.remove(&(member.heard, node.node));
+        }
+        if self.departed.len() >= DEPARTED_MAX {
+            self.departed.pop_first();
+        }
+        self.departed.insert(node.node, node.epoch);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bus_schemas::messages::{Intake, Load};
+    use bus_schemas::{
+        Role, Roles,
+        messages::{Intake, Load},
+    };
 
     use super::*;
 
-    const LEASE: u64 = 1_500_000;
+    const LEASE_US: u64 = 1_500_000;
 
-    fn node(epoch: u64) -> NodeRef {
+    #[test]
+    fn a_silent_node_is_lost_after_one_lease_and_a_beating_one_is_not() {
+        let mut members = Members::new(LEASE_US);
+        assert_eq!(members.observe(at(0), node("a", 1), beat()), Observed::New);
+        assert_eq!(members.observe(at(0), node("b", 1), beat()), Observed::New);
+        assert_eq!(
+            members.observe(at(700), node("a", 1), beat()),
+            Observed::Renewed
+        );
+        assert_eq!(members.deadline(), Some(at(1500)));
+        assert_eq!(members.expire(at(1499)), []);
+        assert_eq!(members.expire(at(1500)), [node("b", 1)]);
+        assert!(members.is_live(node("a", 1)) && !members.is_live(node("b", 1)));
+        assert_eq!(members.expire(at(2200)), [node("a", 1)]);
+        assert_eq!(members.deadline(), None);
+    }
+
+    #[test]
+    fn a_larger_epoch_ends_the_smaller_and_a_smaller_is_stale() {
+        let mut members = Members::new(LEASE_US);
+        members.observe(at(0), node("a", 5), beat());
+        assert_eq!(
+            members.observe(at(1), node("a", 4), beat()),
+            Observed::Stale
+        );
+        let observed = members.observe(at(2), node("a", 6), beat());
+        assert_eq!(observed, Observed::Restarted(node("a", 5)));
+        assert_eq!(
+            members.get(node("a", 6).node).map(|m| m.me),
+            Some(node("a", 6))
+        );
+        assert!(!members.is_live(node("a", 5)));
+    }
+
+    #[test]
+    fn a_late_beat_of_an_older_epoch_does_not_bring_a_lost_node_back() {
+        let mut members = Members::new(LEASE_US);
+        members.observe(at(0), node("a", 5), beat());
+        assert!(members.gone(node("a", 5)));
+        assert!(!members.gone(node("a", 5)));
+        assert_eq!(
+            members.observe(at(1), node("a", 4), beat()),
+            Observed::Stale
+        );
+        assert_eq!(members.observe(at(2), node("a", 5), beat()), Observed::New);
+    }
+
+    #[test]
+    fn nothing_is_judged_while_the_own_link_is_down_and_for_a_lease_after() {
+        let mut members = Members::new(LEASE_US);
+        members.observe(at(0), node("a", 1), beat());
+        members.link(at(100), false);
+        assert_eq!(members.deadline(), None);
+        assert_eq!(members.expire(at(9000)), []);
+        assert_eq!(members.suspects(at(9000)), []);
+        members.link(at(9000), true);
+        assert_eq!(members.expire(at(10_499)), []);
+        assert_eq!(members.deadline(), Some(at(10_500)));
+        assert_eq!(members.expire(at(10_500)), [node("a", 1)]);
+    }
+
+    #[test]
+    fn nothing_is_judged_for_a_lease_after_a_jump() {
+        let mut members = Members::new(LEASE_US);
+        members.observe(at(0), node("a", 1), beat());
+        members.woke(at(60_000));
+        assert!(!members.is_judging(at(61_000)));
+        assert_eq!(members.expire(at(61_499)), []);
+        members.observe(at(61_499), node("a", 1), beat());
+        assert_eq!(members.expire(at(61_500)), []);
+    }
+
+    #[test]
+    fn told_twice_that_the_link_is_up_it_goes_on_judging() {
+        let mut members = Members::new(LEASE_US);
+        members.link(at(0), true);
+        members.observe(at(0), node("a", 1), beat());
+        members.link(at(1400), true);
+        assert_eq!(members.expire(at(1500)), [node("a", 1)]);
+    }
+
+    #[test]
+    fn a_suspect_is_named_once_per_beat_until_it_is_heard() {
+        let mut members = Members::new(LEASE_US);
+        members.observe(at(0), node("a", 1), beat());
+        assert_eq!(members.suspects(at(499)), []);
+        assert_eq!(members.suspects(at(500)), [node("a", 1)]);
+        assert_eq!(members.suspects(at(749)), []);
+        assert_eq!(members.suspects(at(750)), [node("a", 1)]);
+        members.observe(at(760), node("a", 1), beat());
+        assert_eq!(members.suspects(at(1000)), []);
+    }
+
+    #[test]
+    fn names_are_walked_in_order_and_their_number_is_bounded() {
+        let mut members = Members::new(LEASE_US);
+        for index in (0..MEMBERS_MAX).rev() {
+            members.observe(at(0), node(&format!("n{index:05}"), 1), beat());
+        }
+        assert_eq!(
+            members.observe(at(0), node("one-too-many", 1), beat()),
+            Observed::Stale
+        );
+        let names: Vec<NodeId> = members.iter().map(|m| m.me.node).collect();
+        assert!(names.is_sorted() && names.len() == MEMBERS_MAX);
+    }
+
+    const fn at(ms: u64) -> Micros {
+        Micros(ms * 1000)
+    }
+
+    fn node(name: &str, epoch: u64) -> NodeRef {
         NodeRef {
-            node: NodeId::new("d").expect("a valid name"),
+            node: NodeId::new(name).expect("a valid name"),
             epoch: Epoch(epoch),
         }
     }
 
     fn beat() -> Beat {
         Beat {
-            roles: bus_schemas::Roles::WORKER,
-            model: String::new(),
-            card: 0,
+            roles: Roles::only(Role::Decode),
+            model: "m".to_owned(),
+            card: 1,
             intake: Intake::Open,
             notice: 0,
             load: Load::default(),
@@ -223,60 +359,5 @@ mod tests {
             unreachable: Vec::new(),
             admin: String::new(),
         }
-    }
-
-    #[test]
-    fn a_silent_node_is_lost_after_a_lease() {
-        let mut members = Members::new(LEASE);
-        assert_eq!(members.observe(Micros(0), node(1), beat()), Observed::New);
-        assert_eq!(
-            members.observe(Micros(250_000), node(1), beat()),
-            Observed::Renewed
-        );
-        assert!(members.expire(Micros(1_700_000)).is_empty());
-        assert_eq!(members.deadline(), Some(Micros(1_750_000)));
-        assert_eq!(members.expire(Micros(1_750_000)), vec![node(1)]);
-        assert!(!members.is_live(node(1)));
-    }
-
-    #[test]
-    fn nothing_is_judged_while_the_link_is_down_or_after_a_freeze() {
-        let mut members = Members::new(LEASE);
-        members.observe(Micros(0), node(1), beat());
-        members.link(Micros(100), false);
-        assert!(members.expire(Micros(10 * LEASE)).is_empty());
-        members.link(Micros(10 * LEASE), true);
-        assert!(members.expire(Micros(11 * LEASE - 1)).is_empty());
-        members.woke(Micros(11 * LEASE - 1));
-        assert!(members.expire(Micros(11 * LEASE)).is_empty());
-        assert_eq!(members.expire(Micros(12 * LEASE)), vec![node(1)]);
-    }
-
-    #[test]
-    fn a_larger_epoch_ends_the_smaller_and_a_smaller_is_stale() {
-        let mut members = Members::new(LEASE);
-        members.observe(Micros(0), node(5), beat());
-        assert_eq!(
-            members.observe(Micros(1), node(7), beat()),
-            Observed::Restarted(node(5))
-        );
-        assert_eq!(members.observe(Micros(2), node(5), beat()), Observed::Stale);
-        assert!(members.gone(node(7)));
-        assert!(!members.gone(node(7)));
-        assert_eq!(members.observe(Micros(3), node(6), beat()), Observed::Stale);
-        assert_eq!(members.observe(Micros(4), node(7), beat()), Observed::New);
-    }
-
-    #[test]
-    fn a_suspect_is_named_once_per_beat() {
-        let mut members = Members::new(LEASE);
-        members.observe(Micros(0), node(1), beat());
-        assert!(members.suspects(Micros(SUSPECT_US - 1)).is_empty());
-        assert_eq!(members.suspects(Micros(SUSPECT_US)), vec![node(1)]);
-        assert!(members.suspects(Micros(SUSPECT_US + 1)).is_empty());
-        assert_eq!(
-            members.suspects(Micros(SUSPECT_US + BEAT_US)),
-            vec![node(1)]
-        );
     }
 }
