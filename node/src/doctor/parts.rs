@@ -1,6 +1,6 @@
 //! What is opened or started at run time and may be absent: nats-server, UCX, CUDA.
 //!
-//! Nothing here starts or opens any of it; it looks where they would be found.
+//! UCX is opened to read its version; the others are only looked for. Nothing here starts anything.
 
 use std::{
     env,
@@ -46,14 +46,16 @@ fn nats_server(named: Option<&Path>) -> Check {
 }
 
 fn ucx() -> Check {
-    match find_library("libucp.so.0") {
-        Some(path) => Check::ok("UCX", path.display().to_string()),
-        None => Check::not_ok(
+    match transport::probe_ucx() {
+        Ok(version) => Check::ok(
+            "UCX",
+            format!("{}.{}.{}", version.major, version.minor, version.release),
+        ),
+        Err(error) => Check::not_ok(
             "UCX",
             State::Missing,
-            "libucp.so.0 not found",
-            "blocks cannot move between hosts, only in one process or by shared memory; install Debian's \
-             libucx0",
+            error.to_string(),
+            "blocks cannot move between hosts, only in one process or by shared memory",
         ),
     }
 }

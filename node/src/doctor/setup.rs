@@ -24,6 +24,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
         ("admin port", config.admin.listen, "admin.listen"),
     ];
     let mut checks = vec![cookie(config.admin.cookie_file.as_deref())];
+    checks.extend(config.fabric.dir.as_deref().map(fabric_dir));
     checks.extend(files(config));
     checks.extend(ports.map(|(name, address, key)| port(name, address, key)));
     checks
@@ -72,6 +73,32 @@ fn cookie(path: Option<&Path>) -> Check {
             ),
         ),
         Ok(_) => Check::ok("cookie", shown.to_string()),
+    }
+}
+
+/// Who can write there could stand in for a peer.
+fn fabric_dir(path: &Path) -> Check {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_dir() => Check::not_ok(
+            "fabric folder",
+            State::Broken,
+            format!("{shown} is no folder"),
+            "correct fabric.dir",
+        ),
+        Ok(meta) if meta.permissions().mode() & OTHERS != 0 => Check::not_ok(
+            "fabric folder",
+            State::Broken,
+            format!("{shown} is open to others"),
+            format!("shared memory would not start; chmod 700 {shown}"),
+        ),
+        Ok(_) => Check::ok("fabric folder", shown.to_string()),
+        Err(error) => Check::not_ok(
+            "fabric folder",
+            State::Warn,
+            format!("{shown}: {error}"),
+            "shared memory needs it; make it with mode 0700",
+        ),
     }
 }
 
@@ -138,6 +165,16 @@ mod tests {
         let check = cookie(Some(Path::new("nowhere/cookie")));
         assert_eq!(check.state, State::Broken);
         assert!(check.advice.contains("umask 077"));
+    }
+
+    #[test]
+    fn a_fabric_folder_that_is_open_to_others_is_broken() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for (mode, state) in [(0o755, State::Broken), (0o700, State::Ok)] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).expect("our own");
+            assert_eq!(fabric_dir(dir.path()).state, state, "{mode:o}");
+        }
+        assert_eq!(fabric_dir(Path::new("nowhere")).state, State::Warn);
     }
 
     #[test]
