@@ -3,6 +3,7 @@
 //! Only a gateway binds owners and records outcomes, only a router places, only a worker promises its memory.
 
 pub mod gateway;
+pub mod router;
 pub mod worker;
 
 use bus_schemas::{Meta, NodeId, messages::AnyMessage};
