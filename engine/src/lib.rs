@@ -42,4 +42,8 @@ pub trait Engine: Send {
     /// [`EngineError`].
     fn step(&mut self, plan: &StepPlan, kv: &Region) -> Result<StepResult, EngineError>;
 }
+pub mod card;
 pub mod text;
+pub mod checkpoint;
+pub mod model;
+pub mod sample;
