@@ -17,7 +17,7 @@ struct Row {
     clashes: bool,
 }
 
-pub struct Model {
+pub(crate) struct Model {
     rows: Vec<Row>,
     free: Vec<u32>,
     clock: u64,
@@ -25,7 +25,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(slots: u32, quarantined: &[u32]) -> Self {
+    pub(crate) fn new(slots: u32, quarantined: &[u32]) -> Self {
         let row = |slot| Row {
             state: if quarantined.contains(&slot) {
                 State::Quarantined
@@ -50,26 +50,26 @@ impl Model {
         }
     }
 
-    pub fn state(&self, slot: u32) -> State {
+    pub(crate) fn state(&self, slot: u32) -> State {
         self.row(slot).state
     }
 
-    pub fn generation(&self, slot: u32) -> u32 {
+    pub(crate) fn generation(&self, slot: u32) -> u32 {
         self.row(slot).generation
     }
 
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
-    pub fn indexed_hashes(&self) -> Vec<u64> {
+    pub(crate) fn indexed_hashes(&self) -> Vec<u64> {
         let found = self.rows.iter().filter(|r| r.found.is_some());
         let mut hashes: Vec<u64> = found.filter_map(|r| Some(r.seal.as_ref()?.hash)).collect();
         hashes.sort_unstable();
         hashes
     }
 
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let count = |state| self.all(|r| r.state == state).len() as u32;
         Counts {
             free: count(State::Free),
@@ -82,7 +82,7 @@ impl Model {
         }
     }
 
-    pub fn find(&mut self, hashes: &[u64], tokens: &[u32], seed: u64) -> Vec<SlotRef> {
+    pub(crate) fn find(&mut self, hashes: &[u64], tokens: &[u32], seed: u64) -> Vec<SlotRef> {
         let mut run = Vec::new();
         let mut parent = None;
         for (hash, block) in hashes.iter().zip(tokens.chunks(BLOCK_TOKENS as usize)) {
@@ -104,7 +104,7 @@ impl Model {
         run
     }
 
-    pub fn reserve(&mut self, n: usize) -> Option<Vec<SlotRef>> {
+    pub(crate) fn reserve(&mut self, n: usize) -> Option<Vec<SlotRef>> {
         if self
             .all(|r| matches!(r.state, State::Free | State::Cached))
             .len()
@@ -164,7 +164,7 @@ impl Model {
         self.all(|r| r.found == Some(Some(slot)))
     }
 
-    pub fn seal(&mut self, slot: u32, seal: Seal) {
+    pub(crate) fn seal(&mut self, slot: u32, seal: Seal) {
         let named = |hash| self.all(|r| r.seal.as_ref().is_some_and(|s| s.hash == hash));
         let clashing = |hash| named(hash).into_iter().any(|s| self.row(s).clashes);
         let differs = |s: &u32| self.row(*s).seal.as_ref() != Some(&seal);
@@ -192,13 +192,13 @@ impl Model {
         row.clashes = clashes;
     }
 
-    pub fn pin(&mut self, slot: u32) {
+    pub(crate) fn pin(&mut self, slot: u32) {
         let row = self.row_mut(slot);
         row.pins += 1;
         row.state = State::Sealed;
     }
 
-    pub fn unpin(&mut self, slot: u32) {
+    pub(crate) fn unpin(&mut self, slot: u32) {
         let row = self.row_mut(slot);
         row.pins -= 1;
         if row.pins > 0 {
@@ -212,7 +212,7 @@ impl Model {
         self.row_mut(slot).used = self.clock;
     }
 
-    pub fn free(&mut self, slot: u32) {
+    pub(crate) fn free(&mut self, slot: u32) {
         let row = self.row_mut(slot);
         row.state = State::Free;
         row.seal = None;
@@ -221,7 +221,7 @@ impl Model {
         self.free.push(slot);
     }
 
-    pub fn enter(&mut self, slot: u32, state: State) {
+    pub(crate) fn enter(&mut self, slot: u32, state: State) {
         self.row_mut(slot).state = state;
     }
 

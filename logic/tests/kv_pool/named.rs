@@ -98,7 +98,7 @@ fn evicting_a_head_whose_tail_is_in_use_hides_the_tail() {
     assert!(pool.unpin(head));
     pool.take_changes();
     assert_eq!(reserve(&mut pool, 1)[0].slot, head.slot);
-    assert_eq!(pool.indexed_hashes(), []);
+    assert!(pool.indexed_hashes().is_empty());
     assert_eq!(pool.take_changes().len(), 2);
     assert!(pool.unpin(tail) && pool.unpin(twin));
     assert_eq!(pool.counts().free, 2);
