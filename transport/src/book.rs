@@ -79,9 +79,9 @@ impl Book {
         refusal.is_none()
     }
 
-    /// Whether the take is open and has not ended.
-    pub(crate) fn is_running(&self, id: u64) -> bool {
-        self.rows.get(&id).is_some_and(|row| !row.ended)
+    /// Whether the take has not settled.
+    pub(crate) fn is_open(&self, id: u64) -> bool {
+        self.rows.contains_key(&id)
     }
 
     /// An operation that writes into the take's slots has begun.
@@ -241,7 +241,7 @@ mod tests {
                 let slot = &mut outstanding[id as usize];
                 match step {
                     0 if *slot == 0 => drop(book.open(&take(id), 1, now)),
-                    1 if book.is_running(id) => {
+                    1 if book.running().contains(&id) => {
                         book.begin(id);
                         *slot += 1;
                     }

@@ -17,10 +17,11 @@ pub mod memory;
 mod peers;
 pub mod shm;
 mod start;
-// pub mod ucx;
+pub mod ucx;
 mod wake;
 
 pub use fabric::{EventSink, Export, Fabric, FabricEvent, Failure, Moved, Piece, Take};
 pub use memory::{Faults, MemFabric, MemNetwork};
 pub use shm::ShmFabric;
-pub use start::{FabricConfig, FabricError, FabricKind, start};
+pub use start::{FabricConfig, FabricError, FabricKind, UcxVersion, probe_ucx, start};
+pub use ucx::{UcxError, UcxFabric, UcxOptions};

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use bus_schemas::NodeRef;
 use gpu::Region;
 
-use crate::{EventSink, Fabric, MemFabric, MemNetwork, ShmFabric};
+use crate::{EventSink, Fabric, MemFabric, MemNetwork, ShmFabric, UcxFabric, UcxOptions};
 
 /// What every fabric needs.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub enum FabricKind {
         /// A directory of ours, mode 0700, for the socket.
         dir: PathBuf,
     },
+    /// Any hosts, by UCX.
+    Ucx(UcxOptions),
 }
 
 /// Why a fabric could not start.
@@ -52,9 +54,20 @@ pub enum FabricError {
     /// The path does not fit a socket address.
     #[error("socket path {0} is too long; choose a shorter directory (at most 107 bytes in all)")]
     Path(PathBuf),
-    /// The card would not fit a beat.
-    #[error("the card is {0} bytes, more than fit a beat; name fewer network devices")]
-    Card(usize),
+    /// UCX is missing or refused.
+    #[error(transparent)]
+    Ucx(#[from] crate::ucx::UcxError),
+}
+
+/// Version of the UCX library that is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UcxVersion {
+    /// 1 for every library this build can use.
+    pub major: u32,
+    /// 13 or later.
+    pub minor: u32,
+    /// The release within the minor version.
+    pub release: u32,
 }
 
 /// Starts a fabric.
@@ -65,5 +78,14 @@ pub fn start(kind: FabricKind, config: FabricConfig) -> Result<Arc<dyn Fabric>, 
     Ok(match kind {
         FabricKind::Memory(network) => MemFabric::start(&network, config)?,
         FabricKind::Shm { dir } => ShmFabric::start(&dir, config)?,
+        FabricKind::Ucx(options) => UcxFabric::start(&options, config)?,
     })
+}
+
+/// Opens the UCX library, if that was not done yet, and reads its version.
+///
+/// # Errors
+/// [`FabricError::Ucx`] if it is missing or too old.
+pub fn probe_ucx() -> Result<UcxVersion, FabricError> {
+    Ok(crate::ucx::version()?)
 }

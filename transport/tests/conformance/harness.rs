@@ -8,7 +8,8 @@ use std::{
 use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
 use gpu::Region;
 use transport::{
-    Export, Fabric, FabricConfig, FabricEvent, FabricKind, Failure, MemNetwork, Piece, Take, start,
+    Export, Fabric, FabricConfig, FabricEvent, FabricKind, Failure, MemNetwork, Piece, Take,
+    UcxOptions, probe_ucx, start,
 };
 
 /// Longest that any scenario waits for an event. A bound for broken code, not an expectation.
@@ -21,6 +22,7 @@ pub(crate) const TICKET: Ticket = Ticket([9; 16]);
 pub(crate) enum Kind {
     Memory,
     Shm,
+    Ucx,
 }
 
 /// Where the nodes of one scenario meet.
@@ -33,6 +35,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// None, said loudly, where the kind cannot run here.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
+        if kind == Kind::Ucx
+            && let Err(error) = probe_ucx()
+        {
+            println!("SKIPPED: a scenario over UCX: {error}");
+            return None;
+        }
         let network = MemNetwork::default();
         let dir = tempfile::tempdir().expect("room for a directory");
         Some(Self { kind, network, dir })
@@ -44,6 +52,7 @@ impl Cluster {
             Kind::Shm => FabricKind::Shm {
                 dir: self.dir.path().join("fabric"),
             },
+            Kind::Ucx => FabricKind::Ucx(UcxOptions::default()),
         }
     }
 

@@ -28,6 +28,13 @@ macro_rules! stamp {
                 super::run(super::Kind::Shm, super::scenarios::$scenario);
             })*
         }
+
+        mod ucx {
+            $(#[test]
+            fn $scenario() {
+                super::run(super::Kind::Ucx, super::scenarios::$scenario);
+            })*
+        }
     };
 }
 

@@ -48,8 +48,6 @@ pub const UCS_ERR_LAST_ENDPOINT_FAILURE: ucs_status_t = -89;
 pub const UCS_ERR_LAST: ucs_status_t = -100;
 pub type ucs_status_t = ::std::os::raw::c_schar;
 pub type ucs_status_ptr_t = *mut ::std::os::raw::c_void;
-pub type __off_t = ::std::os::raw::c_long;
-pub type __off64_t = ::std::os::raw::c_long;
 pub type __socklen_t = ::std::os::raw::c_uint;
 pub type socklen_t = __socklen_t;
 pub type sa_family_t = ::std::os::raw::c_ushort;
@@ -70,6 +68,38 @@ const _: () = {
         "Offset of field: sockaddr::sa_data",
     ][::std::mem::offset_of!(sockaddr, sa_data) - 2usize];
 };
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct sockaddr_storage {
+    pub ss_family: sa_family_t,
+    pub __ss_padding: [::std::os::raw::c_char; 118usize],
+    pub __ss_align: ::std::os::raw::c_ulong,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of sockaddr_storage"][::std::mem::size_of::<sockaddr_storage>() - 128usize];
+    [
+        "Alignment of sockaddr_storage",
+    ][::std::mem::align_of::<sockaddr_storage>() - 8usize];
+    [
+        "Offset of field: sockaddr_storage::ss_family",
+    ][::std::mem::offset_of!(sockaddr_storage, ss_family) - 0usize];
+    [
+        "Offset of field: sockaddr_storage::__ss_padding",
+    ][::std::mem::offset_of!(sockaddr_storage, __ss_padding) - 2usize];
+    [
+        "Offset of field: sockaddr_storage::__ss_align",
+    ][::std::mem::offset_of!(sockaddr_storage, __ss_align) - 120usize];
+};
+impl Default for sockaddr_storage {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
 pub const UCS_CONFIG_PRINT_CONFIG: ucs_config_print_flags_t = 1;
 pub const UCS_CONFIG_PRINT_HEADER: ucs_config_print_flags_t = 2;
 pub const UCS_CONFIG_PRINT_DOC: ucs_config_print_flags_t = 4;
@@ -146,6 +176,12 @@ pub struct ucp_mem {
 pub type ucp_mem_h = *mut ucp_mem;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct ucp_listener {
+    _unused: [u8; 0],
+}
+pub type ucp_listener_h = *mut ucp_listener;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct ucp_worker {
     _unused: [u8; 0],
 }
@@ -199,6 +235,46 @@ impl Default for ucp_err_handler {
     }
 }
 pub type ucp_err_handler_t = ucp_err_handler;
+pub type ucp_listener_accept_callback_t = ::std::option::Option<
+    unsafe extern "C" fn(ep: ucp_ep_h, arg: *mut ::std::os::raw::c_void),
+>;
+pub type ucp_listener_conn_callback_t = ::std::option::Option<
+    unsafe extern "C" fn(
+        conn_request: ucp_conn_request_h,
+        arg: *mut ::std::os::raw::c_void,
+    ),
+>;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ucp_listener_conn_handler {
+    pub cb: ucp_listener_conn_callback_t,
+    pub arg: *mut ::std::os::raw::c_void,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of ucp_listener_conn_handler",
+    ][::std::mem::size_of::<ucp_listener_conn_handler>() - 16usize];
+    [
+        "Alignment of ucp_listener_conn_handler",
+    ][::std::mem::align_of::<ucp_listener_conn_handler>() - 8usize];
+    [
+        "Offset of field: ucp_listener_conn_handler::cb",
+    ][::std::mem::offset_of!(ucp_listener_conn_handler, cb) - 0usize];
+    [
+        "Offset of field: ucp_listener_conn_handler::arg",
+    ][::std::mem::offset_of!(ucp_listener_conn_handler, arg) - 8usize];
+};
+impl Default for ucp_listener_conn_handler {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub type ucp_listener_conn_handler_t = ucp_listener_conn_handler;
 pub type ucp_stream_recv_nbx_callback_t = ::std::option::Option<
     unsafe extern "C" fn(
         request: *mut ::std::os::raw::c_void,
@@ -292,6 +368,37 @@ impl Default for ucp_ep_params {
     }
 }
 pub type ucp_ep_params_t = ucp_ep_params;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ucp_listener_accept_handler {
+    pub cb: ucp_listener_accept_callback_t,
+    pub arg: *mut ::std::os::raw::c_void,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of ucp_listener_accept_handler",
+    ][::std::mem::size_of::<ucp_listener_accept_handler>() - 16usize];
+    [
+        "Alignment of ucp_listener_accept_handler",
+    ][::std::mem::align_of::<ucp_listener_accept_handler>() - 8usize];
+    [
+        "Offset of field: ucp_listener_accept_handler::cb",
+    ][::std::mem::offset_of!(ucp_listener_accept_handler, cb) - 0usize];
+    [
+        "Offset of field: ucp_listener_accept_handler::arg",
+    ][::std::mem::offset_of!(ucp_listener_accept_handler, arg) - 8usize];
+};
+impl Default for ucp_listener_accept_handler {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub type ucp_listener_accept_handler_t = ucp_listener_accept_handler;
 pub const UCS_THREAD_MODE_SINGLE: ucs_thread_mode_t = 0;
 pub const UCS_THREAD_MODE_SERIALIZED: ucs_thread_mode_t = 1;
 pub const UCS_THREAD_MODE_MULTI: ucs_thread_mode_t = 2;
@@ -313,155 +420,16 @@ const _: () = {
 };
 pub type FILE = _IO_FILE;
 #[repr(C)]
-#[derive(Debug, Copy, Clone)]
-pub struct _IO_marker {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
-pub struct _IO_codecvt {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
-pub struct _IO_wide_data {
-    _unused: [u8; 0],
-}
-pub type _IO_lock_t = ::std::os::raw::c_void;
-#[repr(C)]
-#[derive(Debug, Copy, Clone)]
+#[repr(align(8))]
+#[derive(Debug, Default, Copy, Clone)]
 pub struct _IO_FILE {
-    pub _flags: ::std::os::raw::c_int,
-    pub _IO_read_ptr: *mut ::std::os::raw::c_char,
-    pub _IO_read_end: *mut ::std::os::raw::c_char,
-    pub _IO_read_base: *mut ::std::os::raw::c_char,
-    pub _IO_write_base: *mut ::std::os::raw::c_char,
-    pub _IO_write_ptr: *mut ::std::os::raw::c_char,
-    pub _IO_write_end: *mut ::std::os::raw::c_char,
-    pub _IO_buf_base: *mut ::std::os::raw::c_char,
-    pub _IO_buf_end: *mut ::std::os::raw::c_char,
-    pub _IO_save_base: *mut ::std::os::raw::c_char,
-    pub _IO_backup_base: *mut ::std::os::raw::c_char,
-    pub _IO_save_end: *mut ::std::os::raw::c_char,
-    pub _markers: *mut _IO_marker,
-    pub _chain: *mut _IO_FILE,
-    pub _fileno: ::std::os::raw::c_int,
-    pub _flags2: ::std::os::raw::c_int,
-    pub _old_offset: __off_t,
-    pub _cur_column: ::std::os::raw::c_ushort,
-    pub _vtable_offset: ::std::os::raw::c_schar,
-    pub _shortbuf: [::std::os::raw::c_char; 1usize],
-    pub _lock: *mut _IO_lock_t,
-    pub _offset: __off64_t,
-    pub _codecvt: *mut _IO_codecvt,
-    pub _wide_data: *mut _IO_wide_data,
-    pub _freeres_list: *mut _IO_FILE,
-    pub _freeres_buf: *mut ::std::os::raw::c_void,
-    pub __pad5: usize,
-    pub _mode: ::std::os::raw::c_int,
-    pub _unused2: [::std::os::raw::c_char; 20usize],
+    pub _bindgen_opaque_blob: [u64; 27usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of _IO_FILE"][::std::mem::size_of::<_IO_FILE>() - 216usize];
     ["Alignment of _IO_FILE"][::std::mem::align_of::<_IO_FILE>() - 8usize];
-    [
-        "Offset of field: _IO_FILE::_flags",
-    ][::std::mem::offset_of!(_IO_FILE, _flags) - 0usize];
-    [
-        "Offset of field: _IO_FILE::_IO_read_ptr",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_read_ptr) - 8usize];
-    [
-        "Offset of field: _IO_FILE::_IO_read_end",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_read_end) - 16usize];
-    [
-        "Offset of field: _IO_FILE::_IO_read_base",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_read_base) - 24usize];
-    [
-        "Offset of field: _IO_FILE::_IO_write_base",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_write_base) - 32usize];
-    [
-        "Offset of field: _IO_FILE::_IO_write_ptr",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_write_ptr) - 40usize];
-    [
-        "Offset of field: _IO_FILE::_IO_write_end",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_write_end) - 48usize];
-    [
-        "Offset of field: _IO_FILE::_IO_buf_base",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_buf_base) - 56usize];
-    [
-        "Offset of field: _IO_FILE::_IO_buf_end",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_buf_end) - 64usize];
-    [
-        "Offset of field: _IO_FILE::_IO_save_base",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_save_base) - 72usize];
-    [
-        "Offset of field: _IO_FILE::_IO_backup_base",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_backup_base) - 80usize];
-    [
-        "Offset of field: _IO_FILE::_IO_save_end",
-    ][::std::mem::offset_of!(_IO_FILE, _IO_save_end) - 88usize];
-    [
-        "Offset of field: _IO_FILE::_markers",
-    ][::std::mem::offset_of!(_IO_FILE, _markers) - 96usize];
-    [
-        "Offset of field: _IO_FILE::_chain",
-    ][::std::mem::offset_of!(_IO_FILE, _chain) - 104usize];
-    [
-        "Offset of field: _IO_FILE::_fileno",
-    ][::std::mem::offset_of!(_IO_FILE, _fileno) - 112usize];
-    [
-        "Offset of field: _IO_FILE::_flags2",
-    ][::std::mem::offset_of!(_IO_FILE, _flags2) - 116usize];
-    [
-        "Offset of field: _IO_FILE::_old_offset",
-    ][::std::mem::offset_of!(_IO_FILE, _old_offset) - 120usize];
-    [
-        "Offset of field: _IO_FILE::_cur_column",
-    ][::std::mem::offset_of!(_IO_FILE, _cur_column) - 128usize];
-    [
-        "Offset of field: _IO_FILE::_vtable_offset",
-    ][::std::mem::offset_of!(_IO_FILE, _vtable_offset) - 130usize];
-    [
-        "Offset of field: _IO_FILE::_shortbuf",
-    ][::std::mem::offset_of!(_IO_FILE, _shortbuf) - 131usize];
-    [
-        "Offset of field: _IO_FILE::_lock",
-    ][::std::mem::offset_of!(_IO_FILE, _lock) - 136usize];
-    [
-        "Offset of field: _IO_FILE::_offset",
-    ][::std::mem::offset_of!(_IO_FILE, _offset) - 144usize];
-    [
-        "Offset of field: _IO_FILE::_codecvt",
-    ][::std::mem::offset_of!(_IO_FILE, _codecvt) - 152usize];
-    [
-        "Offset of field: _IO_FILE::_wide_data",
-    ][::std::mem::offset_of!(_IO_FILE, _wide_data) - 160usize];
-    [
-        "Offset of field: _IO_FILE::_freeres_list",
-    ][::std::mem::offset_of!(_IO_FILE, _freeres_list) - 168usize];
-    [
-        "Offset of field: _IO_FILE::_freeres_buf",
-    ][::std::mem::offset_of!(_IO_FILE, _freeres_buf) - 176usize];
-    [
-        "Offset of field: _IO_FILE::__pad5",
-    ][::std::mem::offset_of!(_IO_FILE, __pad5) - 184usize];
-    [
-        "Offset of field: _IO_FILE::_mode",
-    ][::std::mem::offset_of!(_IO_FILE, _mode) - 192usize];
-    [
-        "Offset of field: _IO_FILE::_unused2",
-    ][::std::mem::offset_of!(_IO_FILE, _unused2) - 196usize];
 };
-impl Default for _IO_FILE {
-    fn default() -> Self {
-        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
-    }
-}
 pub const UCP_PARAM_FIELD_FEATURES: ucp_params_field = 1;
 pub const UCP_PARAM_FIELD_REQUEST_SIZE: ucp_params_field = 2;
 pub const UCP_PARAM_FIELD_REQUEST_INIT: ucp_params_field = 4;
@@ -490,6 +458,10 @@ pub const UCP_WORKER_PARAM_FIELD_NAME: ucp_worker_params_field = 64;
 pub const UCP_WORKER_PARAM_FIELD_AM_ALIGNMENT: ucp_worker_params_field = 128;
 pub const UCP_WORKER_PARAM_FIELD_CLIENT_ID: ucp_worker_params_field = 256;
 pub type ucp_worker_params_field = ::std::os::raw::c_uint;
+pub const UCP_LISTENER_PARAM_FIELD_SOCK_ADDR: ucp_listener_params_field = 1;
+pub const UCP_LISTENER_PARAM_FIELD_ACCEPT_HANDLER: ucp_listener_params_field = 2;
+pub const UCP_LISTENER_PARAM_FIELD_CONN_HANDLER: ucp_listener_params_field = 4;
+pub type ucp_listener_params_field = ::std::os::raw::c_uint;
 pub const UCP_EP_PARAM_FIELD_REMOTE_ADDRESS: ucp_ep_params_field = 1;
 pub const UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE: ucp_ep_params_field = 2;
 pub const UCP_EP_PARAM_FIELD_ERR_HANDLER: ucp_ep_params_field = 4;
@@ -500,6 +472,10 @@ pub const UCP_EP_PARAM_FIELD_CONN_REQUEST: ucp_ep_params_field = 64;
 pub const UCP_EP_PARAM_FIELD_NAME: ucp_ep_params_field = 128;
 pub const UCP_EP_PARAM_FIELD_LOCAL_SOCK_ADDR: ucp_ep_params_field = 256;
 pub type ucp_ep_params_field = ::std::os::raw::c_uint;
+pub const UCP_EP_PARAMS_FLAGS_CLIENT_SERVER: ucp_ep_params_flags_field = 1;
+pub const UCP_EP_PARAMS_FLAGS_NO_LOOPBACK: ucp_ep_params_flags_field = 2;
+pub const UCP_EP_PARAMS_FLAGS_SEND_CLIENT_ID: ucp_ep_params_flags_field = 4;
+pub type ucp_ep_params_flags_field = ::std::os::raw::c_uint;
 pub const UCP_EP_CLOSE_FLAG_FORCE: ucp_ep_close_flags_t = 1;
 pub type ucp_ep_close_flags_t = ::std::os::raw::c_uint;
 pub const UCP_MEM_MAP_PARAM_FIELD_ADDRESS: ucp_mem_map_params_field = 1;
@@ -508,6 +484,8 @@ pub const UCP_MEM_MAP_PARAM_FIELD_FLAGS: ucp_mem_map_params_field = 4;
 pub const UCP_MEM_MAP_PARAM_FIELD_PROT: ucp_mem_map_params_field = 8;
 pub const UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE: ucp_mem_map_params_field = 16;
 pub type ucp_mem_map_params_field = ::std::os::raw::c_uint;
+pub const UCP_LISTENER_ATTR_FIELD_SOCKADDR: ucp_listener_attr_field = 1;
+pub type ucp_listener_attr_field = ::std::os::raw::c_uint;
 pub const UCP_AM_SEND_FLAG_REPLY: ucp_send_am_flags = 1;
 pub const UCP_AM_SEND_FLAG_EAGER: ucp_send_am_flags = 2;
 pub const UCP_AM_SEND_FLAG_RNDV: ucp_send_am_flags = 4;
@@ -656,6 +634,74 @@ impl Default for ucp_worker_params {
     }
 }
 pub type ucp_worker_params_t = ucp_worker_params;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ucp_listener_attr {
+    pub field_mask: u64,
+    pub sockaddr: sockaddr_storage,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ucp_listener_attr"][::std::mem::size_of::<ucp_listener_attr>() - 136usize];
+    [
+        "Alignment of ucp_listener_attr",
+    ][::std::mem::align_of::<ucp_listener_attr>() - 8usize];
+    [
+        "Offset of field: ucp_listener_attr::field_mask",
+    ][::std::mem::offset_of!(ucp_listener_attr, field_mask) - 0usize];
+    [
+        "Offset of field: ucp_listener_attr::sockaddr",
+    ][::std::mem::offset_of!(ucp_listener_attr, sockaddr) - 8usize];
+};
+impl Default for ucp_listener_attr {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub type ucp_listener_attr_t = ucp_listener_attr;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct ucp_listener_params {
+    pub field_mask: u64,
+    pub sockaddr: ucs_sock_addr_t,
+    pub accept_handler: ucp_listener_accept_handler_t,
+    pub conn_handler: ucp_listener_conn_handler_t,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of ucp_listener_params",
+    ][::std::mem::size_of::<ucp_listener_params>() - 56usize];
+    [
+        "Alignment of ucp_listener_params",
+    ][::std::mem::align_of::<ucp_listener_params>() - 8usize];
+    [
+        "Offset of field: ucp_listener_params::field_mask",
+    ][::std::mem::offset_of!(ucp_listener_params, field_mask) - 0usize];
+    [
+        "Offset of field: ucp_listener_params::sockaddr",
+    ][::std::mem::offset_of!(ucp_listener_params, sockaddr) - 8usize];
+    [
+        "Offset of field: ucp_listener_params::accept_handler",
+    ][::std::mem::offset_of!(ucp_listener_params, accept_handler) - 24usize];
+    [
+        "Offset of field: ucp_listener_params::conn_handler",
+    ][::std::mem::offset_of!(ucp_listener_params, conn_handler) - 40usize];
+};
+impl Default for ucp_listener_params {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub type ucp_listener_params_t = ucp_listener_params;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct ucp_mem_map_params {
@@ -964,15 +1010,6 @@ pub struct Ucp {
         worker_p: *mut ucp_worker_h,
     ) -> ucs_status_t,
     pub ucp_worker_destroy: unsafe extern "C" fn(worker: ucp_worker_h),
-    pub ucp_worker_get_address: unsafe extern "C" fn(
-        worker: ucp_worker_h,
-        address_p: *mut *mut ucp_address_t,
-        address_length_p: *mut usize,
-    ) -> ucs_status_t,
-    pub ucp_worker_release_address: unsafe extern "C" fn(
-        worker: ucp_worker_h,
-        address: *mut ucp_address_t,
-    ),
     pub ucp_worker_progress: unsafe extern "C" fn(
         worker: ucp_worker_h,
     ) -> ::std::os::raw::c_uint,
@@ -981,6 +1018,16 @@ pub struct Ucp {
         fd: *mut ::std::os::raw::c_int,
     ) -> ucs_status_t,
     pub ucp_worker_arm: unsafe extern "C" fn(worker: ucp_worker_h) -> ucs_status_t,
+    pub ucp_listener_create: unsafe extern "C" fn(
+        worker: ucp_worker_h,
+        params: *const ucp_listener_params_t,
+        listener_p: *mut ucp_listener_h,
+    ) -> ucs_status_t,
+    pub ucp_listener_destroy: unsafe extern "C" fn(listener: ucp_listener_h),
+    pub ucp_listener_query: unsafe extern "C" fn(
+        listener: ucp_listener_h,
+        attr: *mut ucp_listener_attr_t,
+    ) -> ucs_status_t,
     pub ucp_ep_create: unsafe extern "C" fn(
         worker: ucp_worker_h,
         params: *const ucp_ep_params_t,
@@ -990,7 +1037,10 @@ pub struct Ucp {
         ep: ucp_ep_h,
         param: *const ucp_request_param_t,
     ) -> ucs_status_ptr_t,
-    pub ucp_ep_print_info: unsafe extern "C" fn(ep: ucp_ep_h, stream: *mut FILE),
+    pub ucp_listener_reject: unsafe extern "C" fn(
+        listener: ucp_listener_h,
+        conn_request: ucp_conn_request_h,
+    ) -> ucs_status_t,
     pub ucp_mem_map: unsafe extern "C" fn(
         context: ucp_context_h,
         params: *const ucp_mem_map_params_t,
@@ -1028,7 +1078,7 @@ pub struct Ucp {
 impl Ucp {
     pub unsafe fn new<P>(path: P) -> Result<Self, ::libloading::Error>
     where
-        P: AsRef<::std::ffi::OsStr>,
+        P: ::libloading::AsFilename,
     {
         let library = ::libloading::Library::new(path)?;
         Self::from_library(library)
@@ -1048,20 +1098,23 @@ impl Ucp {
         let ucp_cleanup = __library.get(b"ucp_cleanup\0").map(|sym| *sym)?;
         let ucp_worker_create = __library.get(b"ucp_worker_create\0").map(|sym| *sym)?;
         let ucp_worker_destroy = __library.get(b"ucp_worker_destroy\0").map(|sym| *sym)?;
-        let ucp_worker_get_address = __library
-            .get(b"ucp_worker_get_address\0")
-            .map(|sym| *sym)?;
-        let ucp_worker_release_address = __library
-            .get(b"ucp_worker_release_address\0")
-            .map(|sym| *sym)?;
         let ucp_worker_progress = __library
             .get(b"ucp_worker_progress\0")
             .map(|sym| *sym)?;
         let ucp_worker_get_efd = __library.get(b"ucp_worker_get_efd\0").map(|sym| *sym)?;
         let ucp_worker_arm = __library.get(b"ucp_worker_arm\0").map(|sym| *sym)?;
+        let ucp_listener_create = __library
+            .get(b"ucp_listener_create\0")
+            .map(|sym| *sym)?;
+        let ucp_listener_destroy = __library
+            .get(b"ucp_listener_destroy\0")
+            .map(|sym| *sym)?;
+        let ucp_listener_query = __library.get(b"ucp_listener_query\0").map(|sym| *sym)?;
         let ucp_ep_create = __library.get(b"ucp_ep_create\0").map(|sym| *sym)?;
         let ucp_ep_close_nbx = __library.get(b"ucp_ep_close_nbx\0").map(|sym| *sym)?;
-        let ucp_ep_print_info = __library.get(b"ucp_ep_print_info\0").map(|sym| *sym)?;
+        let ucp_listener_reject = __library
+            .get(b"ucp_listener_reject\0")
+            .map(|sym| *sym)?;
         let ucp_mem_map = __library.get(b"ucp_mem_map\0").map(|sym| *sym)?;
         let ucp_mem_unmap = __library.get(b"ucp_mem_unmap\0").map(|sym| *sym)?;
         let ucp_worker_set_am_recv_handler = __library
@@ -1087,14 +1140,15 @@ impl Ucp {
             ucp_cleanup,
             ucp_worker_create,
             ucp_worker_destroy,
-            ucp_worker_get_address,
-            ucp_worker_release_address,
             ucp_worker_progress,
             ucp_worker_get_efd,
             ucp_worker_arm,
+            ucp_listener_create,
+            ucp_listener_destroy,
+            ucp_listener_query,
             ucp_ep_create,
             ucp_ep_close_nbx,
-            ucp_ep_print_info,
+            ucp_listener_reject,
             ucp_mem_map,
             ucp_mem_unmap,
             ucp_worker_set_am_recv_handler,
@@ -1177,21 +1231,6 @@ impl Ucp {
     pub unsafe fn ucp_worker_destroy(&self, worker: ucp_worker_h) {
         (self.ucp_worker_destroy)(worker)
     }
-    pub unsafe fn ucp_worker_get_address(
-        &self,
-        worker: ucp_worker_h,
-        address_p: *mut *mut ucp_address_t,
-        address_length_p: *mut usize,
-    ) -> ucs_status_t {
-        (self.ucp_worker_get_address)(worker, address_p, address_length_p)
-    }
-    pub unsafe fn ucp_worker_release_address(
-        &self,
-        worker: ucp_worker_h,
-        address: *mut ucp_address_t,
-    ) {
-        (self.ucp_worker_release_address)(worker, address)
-    }
     pub unsafe fn ucp_worker_progress(
         &self,
         worker: ucp_worker_h,
@@ -1208,6 +1247,24 @@ impl Ucp {
     pub unsafe fn ucp_worker_arm(&self, worker: ucp_worker_h) -> ucs_status_t {
         (self.ucp_worker_arm)(worker)
     }
+    pub unsafe fn ucp_listener_create(
+        &self,
+        worker: ucp_worker_h,
+        params: *const ucp_listener_params_t,
+        listener_p: *mut ucp_listener_h,
+    ) -> ucs_status_t {
+        (self.ucp_listener_create)(worker, params, listener_p)
+    }
+    pub unsafe fn ucp_listener_destroy(&self, listener: ucp_listener_h) {
+        (self.ucp_listener_destroy)(listener)
+    }
+    pub unsafe fn ucp_listener_query(
+        &self,
+        listener: ucp_listener_h,
+        attr: *mut ucp_listener_attr_t,
+    ) -> ucs_status_t {
+        (self.ucp_listener_query)(listener, attr)
+    }
     pub unsafe fn ucp_ep_create(
         &self,
         worker: ucp_worker_h,
@@ -1223,8 +1280,12 @@ impl Ucp {
     ) -> ucs_status_ptr_t {
         (self.ucp_ep_close_nbx)(ep, param)
     }
-    pub unsafe fn ucp_ep_print_info(&self, ep: ucp_ep_h, stream: *mut FILE) {
-        (self.ucp_ep_print_info)(ep, stream)
+    pub unsafe fn ucp_listener_reject(
+        &self,
+        listener: ucp_listener_h,
+        conn_request: ucp_conn_request_h,
+    ) -> ucs_status_t {
+        (self.ucp_listener_reject)(listener, conn_request)
     }
     pub unsafe fn ucp_mem_map(
         &self,

@@ -8,11 +8,11 @@ const HEADERS: &str = "/usr/include/ucp/api";
 const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bindings.rs");
 
 const FUNCTIONS: &str = "ucp_(get_version|config_(read|modify|print|release)|init_version|cleanup\
-    |worker_(create|destroy|progress|arm|get_efd|get_address|release_address|set_am_recv_handler)\
-    |mem_(map|unmap)|ep_(create|close_nbx|print_info)|am_(send_nbx|recv_data_nbx)\
+    |worker_(create|destroy|progress|arm|get_efd|set_am_recv_handler)\
+    |listener_(create|destroy|query|reject)|mem_(map|unmap)|ep_(create|close_nbx)|am_(send_nbx|recv_data_nbx)\
     |request_(free|check_status))|ucs_status_string";
-const TYPES: &str = "ucp_(params|worker_params|am_handler_param|ep_params|mem_map_params)_field\
-    |ucp_(op_attr_t|send_am_flags|feature|ep_close_flags_t|am_recv_attr_t|err_handling_mode_t)\
+const TYPES: &str = "ucp_(params|worker_params|am_handler_param|ep_params|mem_map_params|listener_params|listener_attr)_field\
+    |ucp_(op_attr_t|ep_params_flags_field|send_am_flags|feature|ep_close_flags_t|am_recv_attr_t|err_handling_mode_t)\
     |ucs_(status_t|memory_type|thread_mode_t|config_print_flags_t)";
 
 #[test]
@@ -26,7 +26,10 @@ fn bindings_are_what_the_headers_say() {
         fs::write(BINDINGS, &fresh).expect("the source tree is writable");
     }
     let kept = fs::read_to_string(BINDINGS).expect("the bindings are checked in");
-    assert!(kept == fresh, "bindings differ; run this test with THALAMUS_REGEN=1 and look at the change");
+    assert!(
+        kept == fresh,
+        "bindings differ; run this test with THALAMUS_REGEN=1 and look at the change"
+    );
 }
 
 fn missing() -> Option<String> {
@@ -39,7 +42,9 @@ fn missing() -> Option<String> {
     }
     // bindgen panics where it cannot find libclang.
     let clang = panic::catch_unwind(bindgen::clang_version);
-    clang.err().map(|_| "no libclang (Debian: libclang-14-dev and clang-14)".to_owned())
+    clang
+        .err()
+        .map(|_| "no libclang (Debian: libclang-14-dev and clang-14)".to_owned())
 }
 
 fn generate() -> String {
@@ -55,11 +60,17 @@ fn generate() -> String {
         .prepend_enum_name(false)
         .generate_comments(false)
         .derive_default(true)
+        .opaque_type("_IO_FILE")
         .layout_tests(true)
         .dynamic_library_name("Ucp")
         .dynamic_link_require_all(true)
         .disable_header_comment()
         .formatter(bindgen::Formatter::Prettyplease)
         .generate();
-    bindings.expect("headers that compile").to_string()
+    let text = bindings.expect("headers that compile").to_string();
+    // bindgen writes for libloading before 0.9, which took any string as a file name.
+    text.replace(
+        "P: AsRef<::std::ffi::OsStr>,",
+        "P: ::libloading::AsFilename,",
+    )
 }

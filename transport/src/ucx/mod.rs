@@ -1,0 +1,199 @@
+//! The fabric between hosts, by UCX: the owner pushes blocks as active messages, the reader says where each lands.
+//!
+//! One thread owns every UCX object; the fabric's methods only leave commands for it. No one-sided access is used,
+//! and nobody outside can name an address of this process's memory. Start reading at `lane`, then `arrivals`.
+
+mod arrivals;
+mod conn;
+mod context;
+mod error;
+mod landings;
+mod lane;
+mod message;
+mod owning;
+mod reading;
+mod settings;
+mod sockaddr;
+mod worker;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::JoinHandle,
+};
+
+use bus_schemas::{NodeRef, Ticket};
+
+pub use error::UcxError;
+pub use settings::UcxOptions;
+
+use crate::{
+    Export, Fabric, FabricConfig, FabricError, Failure, Moved, Take, UcxVersion,
+    card::{Card, Lane as CardLane, draw_key},
+    peers::Unreachable,
+    wake::Doorbell,
+};
+use context::Context;
+use lane::{Address, Command, Lane, Shared};
+use worker::Worker;
+
+/// A fabric over UCX.
+pub struct UcxFabric {
+    card: Card,
+    shared: Shared,
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Opens the library, if that was not done yet, and tells its version.
+pub(crate) fn version() -> Result<UcxVersion, UcxError> {
+    let (_, version) = ucx_sys::open()?;
+    Ok(UcxVersion {
+        major: version.major,
+        minor: version.minor,
+        release: version.release,
+    })
+}
+
+impl UcxFabric {
+    /// Opens UCX on a thread of its own.
+    ///
+    /// # Errors
+    /// [`FabricError`] if UCX is missing, does not fit, or refuses a setting, lane or device.
+    pub fn start(options: &UcxOptions, config: FabricConfig) -> Result<Arc<Self>, FabricError> {
+        let system = |what| move |source| FabricError::System { what, source };
+        let shared = Shared {
+            bell: Arc::new(Doorbell::new().map_err(system("make a doorbell"))?),
+            stopped: Arc::default(),
+            exports: Arc::default(),
+            counters: Arc::default(),
+            unreachable: Unreachable::default(),
+        };
+        let key = draw_key().map_err(system("draw a random key"))?;
+        let (commands, inbox) = channel();
+        let (ready, started) = channel();
+        let setup = (options.clone(), config.clone(), shared.clone());
+        let thread = std::thread::Builder::new()
+            .name("fabric-ucx".to_owned())
+            .spawn(move || serve(setup, key, &ready, &inbox))
+            .map_err(system("start the fabric's thread"))?;
+        let socket = started.recv().unwrap_or_else(|_| {
+            let gone = std::io::Error::other("it ended at once");
+            Err(system("start the fabric's thread")(gone))
+        })?;
+        let card = Card {
+            node: config.me,
+            slots: config.region.slots(),
+            slot_bytes: config.region.slot_bytes() as u64,
+            lane: CardLane::Ucx { key, socket },
+        };
+        Ok(Arc::new(Self {
+            card,
+            shared,
+            commands,
+            thread: Some(thread),
+        }))
+    }
+
+    fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::error!("the UCX fabric's thread is gone");
+        }
+        self.shared.bell.ring();
+    }
+
+    /// What a peer's card says, or why it is of no use here.
+    fn address(&self, peer: NodeRef, card: &[u8]) -> Result<Address, Failure> {
+        let Some(card) = Card::decode(card).filter(|card| card.node == peer) else {
+            self.shared.counters.dropped();
+            return Err(Failure::Unreachable);
+        };
+        let CardLane::Ucx { key, socket } = card.lane else {
+            return Err(Failure::Unreachable);
+        };
+        if card.slot_bytes != self.card.slot_bytes {
+            return Err(Failure::LayoutMismatch);
+        }
+        Ok(Address { key, socket })
+    }
+}
+
+/// The thread: everything of UCX is made, used and unmade here.
+fn serve(
+    (options, config, shared): (UcxOptions, FabricConfig, Shared),
+    key: [u8; 16],
+    ready: &Sender<Result<SocketAddr, FabricError>>,
+    inbox: &Receiver<Command>,
+) {
+    let opened = Context::new(&options, &config.region)
+        .and_then(|context| Worker::new(context, options.listen))
+        .and_then(|worker| Ok((worker.address()?, worker.events()?, worker)));
+    let (address, events, worker) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            drop(ready.send(Err(error.into())));
+            return;
+        }
+    };
+    let lane = Lane::new(config, key, shared, worker);
+    if ready.send(Ok(address)).is_ok() {
+        lane.run(inbox, events);
+    }
+}
+
+impl Fabric for UcxFabric {
+    fn card(&self) -> Vec<u8> {
+        self.card.encode()
+    }
+
+    fn know(&self, peer: NodeRef, card: &[u8]) {
+        self.send(Command::Know(peer, self.address(peer, card)));
+    }
+
+    fn forget(&self, peer: NodeRef) {
+        self.send(Command::Forget(peer));
+    }
+
+    fn unreachable(&self) -> Vec<NodeRef> {
+        self.shared.unreachable.list()
+    }
+
+    fn export(&self, export: Export) {
+        let mut exports = self.shared.exports.lock().expect("no holder panics");
+        exports.grant(export);
+    }
+
+    fn revoke(&self, ticket: Ticket) {
+        let mut exports = self.shared.exports.lock().expect("no holder panics");
+        exports.revoke(ticket);
+    }
+
+    fn take(&self, take: Take) {
+        self.send(Command::Take(take));
+    }
+
+    fn cancel(&self, id: u64) {
+        self.send(Command::Cancel(id));
+    }
+
+    fn moved(&self) -> Moved {
+        self.shared.counters.moved()
+    }
+}
+
+impl Drop for UcxFabric {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        self.shared.bell.ring();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the UCX fabric's thread panicked");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The owner's side of a lane: it lets readers in, checks what they ask for, and pushes the blocks.
+//!
+//! It never writes into its region and never names a place in a reader's: each block says which piece of which
+//! landing it is, and the reader decides.
+
+use std::{collections::VecDeque, time::Instant};
+
+use bus_schemas::{NodeRef, Ticket, messages::SlotRef};
+use ucx_sys::ucp_conn_request_h;
+
+use super::{
+    conn::Guest,
+    lane::Lane,
+    message::{BlockHeader, Control, WINDOW},
+};
+use crate::book::TAKES_MAX;
+
+/// Guests at once: far more than a cluster has workers.
+const GUESTS_MAX: usize = 1024;
+/// Blocks of one reader being sent: beyond 8 nothing is gained.
+const SENDING_MAX: usize = 32;
+/// Blocks that wait for one reader: the windows of all takes it can have.
+const QUEUE_MAX: usize = TAKES_MAX * WINDOW;
+
+impl Lane {
+    /// Somebody connects: it has a moment to say who it is.
+    pub(super) fn admit(&mut self, request: ucp_conn_request_h) {
+        if self.guests.len() >= GUESTS_MAX {
+            self.shared.counters.dropped();
+            return self.worker.reject(request);
+        }
+        let conn = self.next_conn();
+        match self.worker.accept(conn, request) {
+            Ok(endpoint) => {
+                let guest = Guest {
+                    endpoint,
+                    reader: None,
+                    since: Instant::now(),
+                    queue: VecDeque::new(),
+                    sending: 0,
+                };
+                self.guests.insert(conn, guest);
+            }
+            Err(error) => tracing::debug!(%error, "a peer was gone before it was let in"),
+        }
+    }
+
+    /// A guest is who it says, for it has shown the key. False if it has said so before.
+    pub(super) fn greeted(&mut self, conn: u64, from: NodeRef) -> bool {
+        let Some(guest) = self
+            .guests
+            .get_mut(&conn)
+            .filter(|guest| guest.reader.is_none())
+        else {
+            return false;
+        };
+        guest.reader = Some(from);
+        self.answer(conn, &Control::Welcome);
+        true
+    }
+
+    /// A guest is gone, or has to go: what it asked for is forgotten.
+    pub(super) fn part(&mut self, conn: u64) {
+        if let Some(guest) = self.guests.remove(&conn) {
+            self.close(guest.endpoint);
+        }
+    }
+
+    /// A guest asks for blocks. False if it has not said who it is.
+    pub(super) fn asked(
+        &mut self,
+        conn: u64,
+        landing: u64,
+        offer: (Ticket, u32),
+        first: u32,
+        slots: &[SlotRef],
+    ) -> bool {
+        let Some((guest, reader)) = self
+            .guests
+            .get_mut(&conn)
+            .and_then(|guest| guest.reader.map(|reader| (guest, reader)))
+        else {
+            return false;
+        };
+        let inside = slots
+            .iter()
+            .all(|slot| slot.slot < self.config.region.slots());
+        let exports = self.shared.exports.lock().expect("no holder panics");
+        let allowed = inside
+            && guest.queue.len() + slots.len() <= QUEUE_MAX
+            && exports.allows(offer, reader, slots.iter().copied());
+        drop(exports);
+        if allowed {
+            let blocks = slots.iter().zip(first..).map(|(slot, index)| {
+                let header = BlockHeader {
+                    landing,
+                    index,
+                    generation: slot.generation,
+                };
+                (header, slot.slot)
+            });
+            guest.queue.extend(blocks);
+        }
+        if !allowed || slots.is_empty() {
+            self.answer(conn, &Control::Answer { landing, allowed });
+        }
+        true
+    }
+
+    /// Sends what waits, as far as each guest's share goes.
+    pub(super) fn push(&mut self) {
+        let mut broken = Vec::new();
+        for (conn, guest) in &mut self.guests {
+            while guest.sending < SENDING_MAX
+                && let Some((header, slot)) = guest.queue.pop_front()
+            {
+                guest.sending += 1;
+                if !self.worker.push(&guest.endpoint, header, slot) {
+                    broken.push(*conn);
+                    break;
+                }
+            }
+        }
+        broken.into_iter().for_each(|conn| self.part(conn));
+    }
+
+    /// A block has left, or was not wanted any more.
+    pub(super) fn sent(&mut self, conn: u64, well: bool) {
+        if let Some(guest) = self.guests.get_mut(&conn) {
+            guest.sending -= 1;
+        }
+        if well {
+            self.shared
+                .counters
+                .sent(self.config.region.slot_bytes() as u64);
+        }
+    }
+
+    fn answer(&mut self, conn: u64, message: &Control) {
+        let guest = self.guests.get(&conn);
+        if guest.is_some_and(|guest| !self.worker.tell(&guest.endpoint, message)) {
+            self.part(conn);
+        }
+    }
+}
