@@ -10,7 +10,7 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::TcpStream,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -36,8 +36,11 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
 const LOG_LINES: usize = 5;
 /// Where a server that dislikes its configuration says so; it opens its log only afterwards.
 const COMPLAINTS: &str = "complaints";
-/// Waits for the end of its input, which is our death, then kills the process it was given.
-const WATCHDOG: &str = "read -r _; kill -KILL \"$0\"";
+/// Waits for the end of its input, which is our death, then kills the process it was given and
+/// removes the folder with the credential.
+const WATCHDOG: &str = "read -r _; kill -KILL \"$0\"; rm -rf \"$1\"";
+/// The folder is its owner's alone.
+const FOLDER_MODE: u32 = 0o700;
 
 /// Why there is no child server.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +100,10 @@ impl NatsServer {
         program: PathBuf,
         settings: ServerSettings,
     ) -> Result<Self, StartError> {
-        let folder = tempfile::Builder::new().prefix("thalamus-nats-").tempdir();
+        let folder = tempfile::Builder::new()
+            .prefix("thalamus-nats-")
+            .permissions(fs::Permissions::from_mode(FOLDER_MODE))
+            .tempdir();
         let folder = folder.map_err(|reason| io_error(&program, reason))?;
         let password = random_id();
         let mut server = Self {
@@ -259,6 +265,7 @@ impl Processes {
             .spawn()?;
         let watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, &server.id().to_string()])
+            .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

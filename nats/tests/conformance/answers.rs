@@ -75,8 +75,8 @@ pub(crate) async fn a_request_without_listeners_fails_at_once(world: World) {
 pub(crate) async fn a_reply_without_listeners_is_told_to_the_publisher_alone(world: World) {
     let (bus, other) = (world.connect().await, world.connect().await);
     let inbox = bus.inbox();
-    let mut replies = listen(&bus, &inbox, None).await;
     let mut others = listen(&other, &inbox, None).await;
+    let mut replies = listen(&bus, &inbox, None).await;
     let heard = listen(&other, "somebody", None).await;
     for subject in ["somebody", "nobody"] {
         let publication = Publication {

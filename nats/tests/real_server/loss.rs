@@ -2,6 +2,8 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -220,18 +222,34 @@ async fn a_child_server_dies_with_its_parent() {
         .find_map(|line| line.strip_prefix("pid ")?.parse().ok());
     let pid: u32 = pid.expect("it tells its server's pid");
     assert!(runs(pid));
+    let folder = folder_of(pid);
+    let mode = std::fs::metadata(&folder)
+        .expect("its folder")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700, "the credential is in there");
     holder
         .kill()
         .and_then(|()| holder.wait())
         .expect("it can be killed");
     let gone = async {
-        while runs(pid) {
+        while runs(pid) || folder.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, gone)
         .await
-        .expect("the server dies too");
+        .expect("the server and its folder go too");
+}
+
+/// Where a server's configuration file lies, by its command line.
+fn folder_of(pid: u32) -> PathBuf {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+    let file = line.split('\0').find(|word| word.ends_with("server.conf"));
+    Path::new(file.expect("a configuration file"))
+        .parent()
+        .expect("in a folder")
+        .to_owned()
 }
 
 /// True for a process that is there and no zombie.
