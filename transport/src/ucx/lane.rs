@@ -395,6 +395,6 @@ impl Lane {
             self.sweep();
         }
         self.progress();
-        self.worker.destroy();
+        self.worker.retire();
     }
 }

@@ -341,22 +341,21 @@ impl Worker {
         true
     }
 
-    /// Gives everything back if UCX holds nothing any more; else leaves it to the end of the process.
-    pub(super) fn destroy(self) {
-        if self.arrivals.pending() > 0 {
-            let pending = self.arrivals.pending();
-            tracing::error!(
-                pending,
-                "UCX does not give operations back; their memory stays"
-            );
-            let _leaked = ManuallyDrop::new(self);
+    /// Ends the use of a worker whose endpoints are closed. It stays in memory until the process ends: UCX 1.13 destroys
+    /// a listener while its own thread may still be reading a newcomer's greeting from it, and crashes.
+    pub(super) fn retire(self) {
+        let pending = self.arrivals.pending();
+        if pending > 0 {
+            tracing::error!(pending, "UCX does not give operations back");
         }
+        let _kept = ManuallyDrop::new(self);
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // SAFETY: both are ours, destroyed once, before their context and the arrivals that their callbacks use.
+        // SAFETY: both are ours, destroyed once, before their context and the arrivals that their callbacks use. Only a
+        // worker that nobody was told of comes here, so there is no newcomer.
         unsafe {
             if !self.listener.is_null() {
                 self.ucp().ucp_listener_destroy(self.listener);
