@@ -1,0 +1,389 @@
+//! The arithmetic of a decoder, in plain Rust that the compiler turns into vectors.
+//!
+//! Order of summation is part of every contract here: dot products add into [`LANES`] lanes and fold those in a
+//! fixed tree, attention adds block by block and token by token. So the bits are the same for every vector
+//! width, and no kernel may look at anything but the unit that it computes.
+
+use super::{
+    isa::dispatched,
+    weights::{Bf16, F16, F32, Format, Numbers},
+};
+
+/// Lanes of a dot product: one AVX-512 register, or two or four narrower ones.
+pub(in crate::model) const LANES: usize = 16;
+/// Columns that are computed together, so that one load of an activation serves several weights.
+pub(in crate::model) const COLUMNS: usize = 4;
+/// From so many rows on, weights are widened to scratch once instead of once a row.
+const WIDEN_ROWS: usize = 4;
+
+/// A matrix as it lies in the file: `rows` of `columns` elements; a linear layer gives one output per row.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) struct Matrix<'a> {
+    pub(in crate::model) format: Format,
+    pub(in crate::model) bytes: &'a [u8],
+    pub(in crate::model) columns: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The bytes of one row.
+    pub(in crate::model) fn row(&self, row: usize) -> &'a [u8] {
+        let bytes = self.columns * self.format.size();
+        &self.bytes[row * bytes..(row + 1) * bytes]
+    }
+}
+
+/// Dot products of `x` with each of `w`.
+#[inline(always)]
+fn dots<N: Numbers, const C: usize>(x: &[f32], w: [N; C]) -> [f32; C] {
+    let mut sums = [[0.0; LANES]; C];
+    let (chunks, tail) = x.as_chunks::<LANES>();
+    for (i, xs) in chunks.iter().enumerate() {
+        for c in 0..C {
+            let ws = w[c].lanes(i * LANES);
+            for lane in 0..LANES {
+                sums[c][lane] += xs[lane] * ws[lane];
+            }
+        }
+    }
+    let whole = x.len() - tail.len();
+    for c in 0..C {
+        for (lane, value) in tail.iter().enumerate() {
+            sums[c][lane] += value * w[c].one(whole + lane);
+        }
+    }
+    sums.map(fold)
+}
+
+/// Sum of the lanes, by halves.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+dispatched! {
+    /// Linear layer: for each matrix row from `first` on, its products with all rows of `x`, next to each other in `out`.
+    /// `scratch` has room for [`COLUMNS`] rows of the matrix.
+    fn products(matrix: Matrix<'_>, first: usize, x: &[f32], out: &mut [f32], scratch: &mut [f32]) {
+        match matrix.format {
+            Format::F32 => all_products(matrix, F32::new, F32::widen, first, x, out, scratch),
+            Format::F16 => all_products(matrix, F16::new, F16::widen, first, x, out, scratch),
+            Format::Bf16 => all_products(matrix, Bf16::new, Bf16::widen, first, x, out, scratch),
+        }
+    }
+}
+
+#[inline(always)]
+fn all_products<'a, N: Numbers>(
+    matrix: Matrix<'a>,
+    view: impl Fn(&'a [u8]) -> N,
+    widen: impl Fn(N, &mut [f32]),
+    first: usize,
+    x: &[f32],
+    out: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let rows = x.len() / matrix.columns;
+    let row = |n| view(matrix.row(n));
+    let mut chunks = out.chunks_exact_mut(rows * COLUMNS);
+    let mut at = first;
+    for out in &mut chunks {
+        let w: [N; COLUMNS] = std::array::from_fn(|c| row(at + c));
+        some_products(w, &widen, x, out, scratch, matrix.columns);
+        at += COLUMNS;
+    }
+    for out in chunks.into_remainder().chunks_exact_mut(rows) {
+        some_products([row(at)], &widen, x, out, scratch, matrix.columns);
+        at += 1;
+    }
+}
+
+#[inline(always)]
+fn some_products<N: Numbers, const C: usize>(
+    w: [N; C],
+    widen: &impl Fn(N, &mut [f32]),
+    x: &[f32],
+    out: &mut [f32],
+    scratch: &mut [f32],
+    columns: usize,
+) {
+    let rows = x.len() / columns;
+    if rows < WIDEN_ROWS {
+        for (i, x) in x.chunks_exact(columns).enumerate() {
+            for (c, sum) in dots(x, w).into_iter().enumerate() {
+                out[c * rows + i] = sum;
+            }
+        }
+        return;
+    }
+    for (c, row) in w.into_iter().enumerate() {
+        widen(row, &mut scratch[c * columns..(c + 1) * columns]);
+    }
+    let w: [&[f32]; C] = std::array::from_fn(|c| &scratch[c * columns..(c + 1) * columns]);
+    for (i, x) in x.chunks_exact(columns).enumerate() {
+        for (c, sum) in dots(x, w).into_iter().enumerate() {
+            out[c * rows + i] = sum;
+        }
+    }
+}
+
+dispatched! {
+    /// Root-mean-square norm of each run of `weight.len()` elements of `x`, in place.
+    fn normalise(x: &mut [f32], weight: &[f32], eps: f32) {
+        for row in x.chunks_exact_mut(weight.len()) {
+            let [squares] = dots(row, [&*row]);
+            let scale = 1.0 / (squares / weight.len() as f32 + eps).sqrt();
+            for (value, weight) in row.iter_mut().zip(weight) {
+                *value = *weight * (*value * scale);
+            }
+        }
+    }
+}
+
+dispatched! {
+    /// Gated activation: `gate = silu(gate) * up`.
+    fn gate(gate: &mut [f32], up: &[f32]) {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate = *gate / (1.0 + exp(-*gate)) * up;
+        }
+    }
+}
+
+/// e^x to about one unit in the last place, in operations that vectors have. Flushes to its least normal result below
+/// -87 and saturates above 88; not a number stays so.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    /// Adding it leaves the nearest integer in the low bits of the sum: 1.5 x 2^23.
+    const ROUND: f32 = 12_582_912.0;
+    /// ln 2 in two parts; the first has few bits, so that its product with an integer is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.0, 88.0);
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    // Minimax coefficients of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2, as in the Cephes library.
+    let mut tail = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
+        tail = tail * r + coefficient;
+    }
+    let power = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
+    (tail * r * r + r + 1.0) * power
+}
+
+/// The queries of one token and one key head: rows of `dim`, and the positions of the block they see.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) struct Queries<'a> {
+    /// One row per query head of the group.
+    pub(in crate::model) rows: &'a [f32],
+    /// Width of a head.
+    pub(in crate::model) dim: usize,
+    /// First visible token of the block.
+    pub(in crate::model) from: usize,
+    /// End of the visible tokens.
+    pub(in crate::model) to: usize,
+    /// Multiplies scores.
+    pub(in crate::model) scale: f32,
+}
+
+/// Running softmax of one query row.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) struct Softmax {
+    /// Highest score so far.
+    pub(in crate::model) peak: f32,
+    /// Sum of e^(score - peak).
+    pub(in crate::model) sum: f32,
+}
+
+impl Softmax {
+    /// Before any score.
+    pub(in crate::model) const START: Self = Self {
+        peak: f32::NEG_INFINITY,
+        sum: 0.0,
+    };
+}
+
+dispatched! {
+    /// Takes one block of keys and values (rows of `dim`) into the running attention of each query row: `out`
+    /// holds the unnormalised sums, `scores` is scratch for the tokens of a block.
+    fn attend(
+        queries: Queries<'_>,
+        keys: &[f32],
+        values: &[f32],
+        state: &mut [Softmax],
+        out: &mut [f32],
+        scores: &mut [f32],
+    ) {
+        let Queries { rows, dim, from, to, scale } = queries;
+        let scores = &mut scores[..to - from];
+        let keys = &keys[from * dim..to * dim];
+        let values = &values[from * dim..to * dim];
+        let rows = rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
+        for ((query, out), state) in rows.zip(state) {
+            score(query, keys, scale, scores);
+            let peak = scores.iter().fold(state.peak, |peak, s| peak.max(*s));
+            let decay = exp(state.peak - peak);
+            for s in scores.iter_mut() {
+                *s = exp(*s - peak);
+            }
+            state.sum = scores.iter().fold(state.sum * decay, |sum, s| sum + s);
+            state.peak = peak;
+            for value in out.iter_mut() {
+                *value *= decay;
+            }
+            for (weight, row) in scores.iter().zip(values.chunks_exact(dim)) {
+                for (sum, value) in out.iter_mut().zip(row) {
+                    *sum += weight * value;
+                }
+            }
+        }
+    }
+}
+
+/// Scaled products of `query` with every row of `keys`.
+#[inline(always)]
+fn score(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
+    let dim = query.len();
+    let mut fours = keys.chunks_exact(dim * COLUMNS);
+    let mut outs = scores.chunks_exact_mut(COLUMNS);
+    for (keys, out) in (&mut fours).zip(&mut outs) {
+        let w: [&[f32]; COLUMNS] = std::array::from_fn(|c| &keys[c * dim..(c + 1) * dim]);
+        for (out, sum) in out.iter_mut().zip(dots(query, w)) {
+            *out = sum * scale;
+        }
+    }
+    let rest = fours.remainder().chunks_exact(dim);
+    for (key, out) in rest.zip(outs.into_remainder()) {
+        let [sum] = dots(query, [key]);
+        *out = sum * scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::isa::Isa, *};
+
+    fn noise(n: usize, seed: u32) -> Vec<f32> {
+        let mut x = seed;
+        let next = || {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        std::iter::repeat_with(next).take(n).collect()
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn exp_is_close_everywhere_and_keeps_nan() {
+        for i in -870_000..880_000 {
+            let x = i as f32 * 1e-4;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs() / expected;
+            assert!(error < 2e-7, "e^{x}: {error}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn products_equal_the_sums_and_do_not_depend_on_rows_or_grouping() {
+        for (columns, outputs, rows) in [(64, 7, 5), (33, 9, 1), (100, 4, 4), (5, 3, 9)] {
+            let x = noise(rows * columns, 1);
+            let weights = noise(outputs * columns, 2);
+            for format in [Format::F32, Format::F16, Format::Bf16] {
+                let bytes = encode(&weights, format);
+                let matrix = Matrix {
+                    format,
+                    bytes: &bytes,
+                    columns,
+                };
+                let mut scratch = vec![0.0; COLUMNS * columns];
+                let mut whole = vec![0.0; outputs * rows];
+                products(Isa::widest(), matrix, 0, &x, &mut whole, &mut scratch);
+                let mut wide = vec![0.0; columns];
+                for o in 0..outputs {
+                    format.widen(matrix.row(o), &mut wide);
+                    for r in 0..rows {
+                        let x = &x[r * columns..(r + 1) * columns];
+                        let exact: f64 = x
+                            .iter()
+                            .zip(&wide)
+                            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                            .sum();
+                        let found = whole[o * rows + r];
+                        assert!((f64::from(found) - exact).abs() < 1e-4);
+                        let mut alone = [0.0];
+                        products(Isa::widest(), matrix, o, x, &mut alone, &mut scratch);
+                        assert_eq!(alone[0].to_bits(), found.to_bits());
+                    }
+                }
+            }
+        }
+    }
+
+    fn encode(values: &[f32], format: Format) -> Vec<u8> {
+        let one = |v: &f32| match format {
+            Format::F32 => v.to_le_bytes().to_vec(),
+            Format::F16 => half::f16::from_f32(*v).to_le_bytes().to_vec(),
+            Format::Bf16 => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
+        };
+        values.iter().flat_map(one).collect()
+    }
+
+    #[test]
+    fn every_width_gives_the_same_bits() {
+        let run = |isa| {
+            let mut x = noise(3 * 50, 3);
+            normalise(isa, &mut x, &noise(50, 4), 1e-6);
+            gate(isa, &mut x, &noise(150, 5));
+            let mut out = vec![0.0; 3 * 11];
+            let bytes = encode(&noise(11 * 50, 7), Format::Bf16);
+            let matrix = Matrix {
+                format: Format::Bf16,
+                bytes: &bytes,
+                columns: 50,
+            };
+            products(isa, matrix, 0, &x, &mut out, &mut vec![0.0; COLUMNS * 50]);
+            let queries = Queries {
+                rows: &x[..40],
+                dim: 20,
+                from: 1,
+                to: 7,
+                scale: 0.3,
+            };
+            let mut state = [Softmax::START; 2];
+            let mut sums = vec![0.0; 40];
+            let (keys, values) = (noise(160, 8), noise(160, 9));
+            attend(
+                isa,
+                queries,
+                &keys,
+                &values,
+                &mut state,
+                &mut sums,
+                &mut [0.0; 8],
+            );
+            [bits(&x), bits(&out), bits(&sums)]
+        };
+        let all = Isa::available();
+        for isa in &all {
+            assert_eq!(run(*isa), run(all[0]), "{isa:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Ids, logits and hidden states against the references that came with the checkpoints.
+
+use engine::model::{KvDtype, ModelOptions};
+
+use crate::rig::{CHECKPOINTS, Case, Rig, dir, expected};
+
+/// Both sides compute in f32 and differ by the order of sums alone: far less than a bf16 run may differ.
+const LOGIT_ERROR: f32 = 2e-3;
+/// Relative, for norms given with six digits.
+const NORM_ERROR: f32 = 1e-4;
+
+#[test]
+fn every_checkpoint_and_case_gives_the_expected_ids_and_logits() {
+    for name in CHECKPOINTS {
+        let expected = expected(name);
+        let most = LOGIT_ERROR.min(2.0 * expected.bf16_max_abs_logit_diff);
+        for case in &expected.cases {
+            let mut rig = Rig::new(name);
+            let count = case.greedy_ids.len();
+            let sequence = rig.complete(&case.prompt_ids, usize::MAX, count);
+            let what = format!("{name} {}", case.name);
+            assert_eq!(
+                sequence.ids[case.prompt_ids.len()..],
+                case.greedy_ids,
+                "{what}"
+            );
+            check_logits(case, &sequence.logits, most, &what);
+        }
+    }
+}
+
+fn check_logits(case: &Case, logits: &[Vec<u32>], most: f32, what: &str) {
+    let close = |bits: u32, expected: f32| {
+        let found = f32::from_bits(bits);
+        assert!(
+            (found - expected).abs() <= most,
+            "{what}: {found}, expected {expected}"
+        );
+    };
+    assert_eq!(logits[0].len(), case.prompt_last_logits.len());
+    for (found, expected) in logits[0].iter().zip(&case.prompt_last_logits) {
+        close(*found, *expected);
+    }
+    assert_eq!(logits.len(), case.steps.len());
+    for (found, step) in logits.iter().zip(&case.steps) {
+        for (id, expected) in &step.top {
+            close(found[*id as usize], *expected);
+        }
+    }
+}
+
+#[test]
+fn hidden_states_have_the_expected_norms_after_every_layer() {
+    for name in CHECKPOINTS {
+        for case in &expected(name).cases {
+            let mut rig = Rig::new(name);
+            let mut sequence = rig.sequence(&case.prompt_ids, 1);
+            let seen = rig.step(&mut [&mut sequence], usize::MAX);
+            let last = case.prompt_ids.len() - 1;
+            let norms = seen
+                .norms
+                .iter()
+                .filter(|(_, position, ..)| *position == last);
+            let found: Vec<_> = norms.map(|(_, _, depth, norm)| (*depth, *norm)).collect();
+            assert_eq!(found.len(), case.hidden_l2.len());
+            for ((depth, found), expected) in found.iter().zip(&case.hidden_l2) {
+                let error = (found / expected - 1.0).abs();
+                assert!(
+                    error < NORM_ERROR,
+                    "{name} depth {depth}: {found}, expected {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn bf16_keys_and_values_stay_within_the_tolerance_of_bf16() {
+    for name in CHECKPOINTS {
+        let expected = expected(name);
+        let options = ModelOptions {
+            kv_dtype: KvDtype::Bf16,
+            threads: Some(1),
+            ..ModelOptions::default()
+        };
+        for case in &expected.cases {
+            let mut rig = Rig::with(&dir(name), options);
+            let sequence = rig.complete(&case.prompt_ids, usize::MAX, 1);
+            for (found, expected_logit) in sequence.logits[0].iter().zip(&case.prompt_last_logits) {
+                let error = (f32::from_bits(*found) - expected_logit).abs();
+                assert!(
+                    error <= 2.0 * expected.bf16_max_abs_logit_diff,
+                    "{name}: {error}"
+                );
+            }
+        }
+    }
+}
