@@ -17,7 +17,7 @@ const DEPARTED_MAX: usize = 4096;
 const MISSED_US: u64 = BEAT_US * 2;
 
 /// A node that lives, as far as we know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     /// Which incarnation.
     pub me: NodeRef,

@@ -1,9 +1,9 @@
 //! The choice: the pair of prefill and decode node, or the decode node alone, that costs least.
 //!
-//! Nothing is chosen that was to be avoided, takes nothing, or has another card. Ties are broken by a number
-//! that the caller draws.
+//! Nothing is chosen that is to be avoided, too small, or out of the other's reach. It draws nothing: ties
+//! are broken by a number that the caller drew. Start at [`choose`].
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use bus_schemas::{NodeId, NodeRef};
 
@@ -13,17 +13,17 @@ use super::cost::{Cost, NodeLoad, Prompt, transfer};
 const SCORE_ALL: usize = 64;
 /// How many of each then.
 const SHORT_LIST: usize = 8;
-/// Candidates kept in an explanation.
+/// Candidates kept in an explanation: what a person reads.
 const EXPLAINED: usize = 8;
 
-/// A node that may be chosen.
+/// A node that takes requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Which.
     pub me: NodeRef,
     /// May own the request.
     pub decode: bool,
-    /// May prefill for others.
+    /// May prefill, for others and for itself.
     pub prefill: bool,
     /// Its load with bookings.
     pub load: NodeLoad,
@@ -36,21 +36,23 @@ pub struct Candidate {
 pub struct Ask<'a> {
     /// The prompt.
     pub prompt: Prompt,
+    /// Blocks without which it can never run.
+    pub blocks_least: u32,
     /// Leading blocks that each node has.
     pub overlap: &'a BTreeMap<NodeId, u32>,
     /// Tokens in a block.
     pub block_tokens: u32,
-    /// Longest uncached prompt that a decode node prefills itself.
+    /// Longest uncached prompt that a decode node prefills itself although others could.
     pub local_prefill_max: u32,
     /// Incarnations not to use.
     pub avoid: &'a [NodeRef],
-    /// Prefer a node that runs nothing else.
+    /// Only on an owner that runs nothing else, and which prefills it itself: it may take its nodes along.
     pub alone: bool,
     /// Breaks ties.
     pub random: u64,
 }
 
-/// One scored possibility.
+/// One possibility and its price.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// Who would own it.
@@ -70,69 +72,149 @@ pub struct Choice {
     pub decode: NodeRef,
     /// Who prefills, if another.
     pub prefill: Option<NodeRef>,
-    /// The best possibilities, cheapest first.
+    /// The chosen one, then the next best, cheapest first.
     pub explained: Vec<Explanation>,
 }
 
 impl Ask<'_> {
+    /// Tokens that need not be computed on a node; the last one always must, for its logits.
     fn cached(&self, node: NodeId) -> u32 {
         let blocks = self.overlap.get(&node).copied().unwrap_or(0);
-        (blocks * self.block_tokens).min(self.prompt.tokens.saturating_sub(1))
+        let tokens = blocks.saturating_mul(self.block_tokens);
+        tokens.min(self.prompt.tokens.saturating_sub(1))
     }
 
     fn uncached(&self, node: NodeId) -> u32 {
         self.prompt.tokens - self.cached(node)
     }
 
-    fn blocks(&self, tokens: u32) -> u32 {
-        tokens.div_ceil(self.block_tokens.max(1))
+    /// Blocks that a decode node would have to find.
+    fn new_blocks(&self, node: NodeId) -> u32 {
+        let tokens = self.prompt.tokens.saturating_add(self.prompt.output);
+        let cached = self.overlap.get(&node).copied().unwrap_or(0);
+        tokens
+            .div_ceil(self.block_tokens.max(1))
+            .saturating_sub(cached)
+    }
+
+    fn may_use(&self, node: &Candidate) -> bool {
+        !self.avoid.contains(&node.me) && node.load.load.blocks_total >= self.blocks_least
     }
 }
 
-/// Chooses among nodes of one pool.
+/// Chooses among nodes of one pool; none if none can take it.
 #[must_use]
 pub fn choose(nodes: &[Candidate], ask: &Ask<'_>) -> Option<Choice> {
-    let usable = |n: &&Candidate| !ask.avoid.contains(&n.me);
-    let decodes = short_list(
-        nodes.iter().filter(|n| n.decode).filter(usable).collect(),
-        ask,
-    );
-    let prefills = short_list(
-        nodes.iter().filter(|n| n.prefill).filter(usable).collect(),
-        ask,
-    );
-    let pressure = mean_waiting(&prefills);
-    let mut scored: Vec<Explanation> = decodes
-        .iter()
-        .flat_map(|d| options(d, &prefills, ask, pressure))
+    let usable = || nodes.iter().filter(|n| ask.may_use(n));
+    let idle = |n: &&Candidate| !ask.alone || n.load.rows() + n.load.queued_tokens() == 0;
+    let decodes = short_list(usable().filter(|n| n.decode).filter(idle).collect(), ask);
+    let prefills: Vec<&Candidate> = usable().filter(|n| n.prefill && !ask.alone).collect();
+    let waiting = mean_waiting(&prefills);
+    let helpers = helpers(short_list(prefills, ask), waiting, ask);
+    let mut scored: Vec<(u64, Explanation)> = decodes
+        .into_iter()
+        .flat_map(|node| options(node, &helpers, waiting, ask))
+        .map(|option| (option.cost.total_us(), option))
         .collect();
-    if ask.alone {
-        let idle = |e: &Explanation| is_idle(nodes, e.decode);
-        if scored.iter().any(idle) {
-            scored.retain(idle);
-        }
-    }
-    scored.sort_by(|a, b| a.cost.total().total_cmp(&b.cost.total()));
-    let best = scored.first()?.cost.total();
-    let ties = scored
-        .iter()
-        .take_while(|e| e.cost.total() <= best)
-        .count()
-        .max(1);
-    let pick = usize::try_from(ask.random % ties as u64).unwrap_or(0);
-    let (decode, prefill) = (scored[pick].decode, scored[pick].prefill);
+    scored.sort_by_key(|(total, option)| (*total, option.decode, option.prefill));
+    let least = scored.first()?.0;
+    let ties = scored.partition_point(|(total, _)| *total == least);
+    scored.swap(0, pick(ask.random, ties));
     scored.truncate(EXPLAINED);
+    let explained: Vec<Explanation> = scored.into_iter().map(|(_, option)| option).collect();
+    let (decode, prefill) = explained.first().map(|best| (best.decode, best.prefill))?;
     Some(Choice {
         decode,
         prefill,
-        explained: scored,
+        explained,
     })
 }
 
-fn is_idle(nodes: &[Candidate], node: NodeRef) -> bool {
-    nodes
+/// A prefill node and what it would cost to use it.
+struct Helper<'a> {
+    node: &'a Candidate,
+    cost: Cost,
+    total_us: u64,
+}
+
+/// Prefill nodes, cheapest first: what one costs does not depend on who decodes.
+fn helpers<'a>(nodes: Vec<&'a Candidate>, waiting: f64, ask: &Ask<'_>) -> Vec<Helper<'a>> {
+    let mut helpers: Vec<Helper<'a>> = nodes
+        .into_iter()
+        .map(|node| {
+            let cost = node.load.prefill(ask.uncached(node.me.node), waiting);
+            Helper {
+                node,
+                cost,
+                total_us: cost.total_us(),
+            }
+        })
+        .collect();
+    helpers.sort_by_key(|helper| (helper.total_us, helper.node.me));
+    helpers
+}
+
+/// What can be done with a decode node: the best helper in its reach, prefilling by itself, or both.
+fn options(
+    node: &Candidate,
+    helpers: &[Helper<'_>],
+    waiting: f64,
+    ask: &Ask<'_>,
+) -> Vec<Explanation> {
+    let uncached = ask.uncached(node.me.node);
+    let own = node.load.decode(ask.prompt, ask.new_blocks(node.me.node));
+    let short = uncached <= ask.local_prefill_max;
+    let helper = if short {
+        None
+    } else {
+        helper_of(node, helpers, ask.random)
+    };
+    let remote = helper.map(|helper| Explanation {
+        decode: node.me,
+        prefill: Some(helper.node.me),
+        cached_tokens: ask.cached(helper.node.me.node),
+        cost: Cost {
+            wait: helper.cost.wait,
+            miss: helper.cost.miss,
+            transfer: transfer(uncached),
+            ..own
+        },
+    });
+    let local = (node.prefill || helper.is_none()).then(|| {
+        let part = node.load.prefill(uncached, waiting);
+        let stall = node.load.stall(uncached, ask.prompt.output);
+        Explanation {
+            decode: node.me,
+            prefill: None,
+            cached_tokens: ask.cached(node.me.node),
+            cost: Cost {
+                wait: part.wait,
+                miss: part.miss,
+                stall,
+                ..own
+            },
+        }
+    });
+    remote.into_iter().chain(local).collect()
+}
+
+/// The cheapest helper that a decode node can pair with, by chance among equals.
+fn helper_of<'a>(
+    node: &Candidate,
+    helpers: &'a [Helper<'a>],
+    random: u64,
+) -> Option<&'a Helper<'a>> {
+    let mut fit = helpers
         .iter()
-        .any(|n| n.me == node && n.load.load.running + n.load.load.waiting + n.load.booked == 0)
+        .filter(|h| h.node.me != node.me && can_pair(node, h.node));
+    let best = fit.next()?;
+    let equals = fit.take_while(|h| h.total_us == best.total_us);
+    let all: Vec<&Helper<'_>> = std::iter::once(best).chain(equals).collect();
+    all.get(pick(random >> 32, all.len())).copied()
+}
+
+fn can_pair(decode: &Candidate, prefill: &Candidate) -> bool {
+    !decode.unreachable.contains(&prefill.me) && !prefill.unreachable.contains(&decode.me)
 }
 
 /// All nodes, or of very many the best matches and the least loaded.
@@ -140,88 +222,22 @@ fn short_list<'a>(mut nodes: Vec<&'a Candidate>, ask: &Ask<'_>) -> Vec<&'a Candi
     if nodes.len() <= SCORE_ALL {
         return nodes;
     }
-    nodes.sort_by_key(|n| (std::cmp::Reverse(ask.cached(n.me.node)), n.me));
+    let turn = pick(ask.random, nodes.len());
+    nodes.rotate_left(turn); // equals come in another order each time
+    nodes.sort_by_cached_key(|n| Reverse(ask.cached(n.me.node)));
     let mut rest = nodes.split_off(SHORT_LIST);
-    rest.sort_by_key(|n| {
-        let load = &n.load.load;
-        (
-            load.queued_prefill_tokens + n.load.booked_tokens,
-            load.running + n.load.booked,
-            n.me,
-        )
-    });
+    rest.sort_by_cached_key(|n| (n.load.queued_tokens(), n.load.rows()));
     nodes.extend(rest.into_iter().take(SHORT_LIST));
     nodes
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a price")]
 fn mean_waiting(nodes: &[&Candidate]) -> f64 {
-    let waiting: u32 = nodes
-        .iter()
-        .map(|n| n.load.load.waiting + n.load.booked)
-        .sum();
-    #[expect(clippy::cast_precision_loss, reason = "a cost")]
-    let count = nodes.len().max(1) as f64;
-    f64::from(waiting) / count
+    let waiting: u64 = nodes.iter().map(|n| n.load.waiting()).sum();
+    waiting as f64 / nodes.len().max(1) as f64
 }
 
-/// What can be done with a decode node: prefill there if the prompt is short or nobody else can, else each prefill node.
-fn options(
-    decode: &Candidate,
-    prefills: &[&Candidate],
-    ask: &Ask<'_>,
-    pressure: f64,
-) -> Vec<Explanation> {
-    let capacity = decode.load.load.blocks_total;
-    if ask.blocks(ask.prompt.tokens) > capacity {
-        return Vec::new();
-    }
-    let cached = ask.cached(decode.me.node);
-    let new_blocks =
-        ask.blocks(ask.prompt.tokens + ask.prompt.output) - cached / ask.block_tokens.max(1);
-    let own = decode.load.decode(ask.prompt, new_blocks);
-    let uncached = ask.uncached(decode.me.node);
-    let remote: Vec<Explanation> = if uncached <= ask.local_prefill_max {
-        Vec::new()
-    } else {
-        prefills
-            .iter()
-            .filter(|p| p.me != decode.me && can_pair(decode, p))
-            .map(|p| {
-                let part = p.load.prefill(ask.uncached(p.me.node), pressure);
-                let moved = ask.blocks(uncached);
-                Explanation {
-                    decode: decode.me,
-                    prefill: Some(p.me),
-                    cached_tokens: ask.cached(p.me.node),
-                    cost: Cost {
-                        wait: part.wait,
-                        miss: part.miss,
-                        transfer: transfer(moved),
-                        ..own
-                    },
-                }
-            })
-            .collect()
-    };
-    if !remote.is_empty() {
-        return remote;
-    }
-    let part = decode.load.prefill(uncached, pressure);
-    let stall = decode.load.stall(uncached, ask.prompt.output);
-    let cost = Cost {
-        wait: part.wait,
-        miss: part.miss,
-        stall,
-        ..own
-    };
-    vec![Explanation {
-        decode: decode.me,
-        prefill: None,
-        cached_tokens: cached,
-        cost,
-    }]
-}
-
-fn can_pair(decode: &Candidate, prefill: &Candidate) -> bool {
-    !decode.unreachable.contains(&prefill.me) && !prefill.unreachable.contains(&decode.me)
+/// One of `count` places, by chance; 0 if there is none.
+fn pick(random: u64, count: usize) -> usize {
+    usize::try_from(random % count.max(1) as u64).unwrap_or(0)
 }

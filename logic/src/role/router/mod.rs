@@ -3,7 +3,13 @@
 //! Its picture is a cache. It promises nothing, owns nothing, and any number of routers is safe, because each
 //! worker refuses what it has no memory for. Start at [`Router::handle`].
 
+mod bookings;
+mod ledger;
+mod picture;
 mod placing;
+mod pools;
+mod recent;
+mod shape;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,27 +17,25 @@ use std::collections::{BTreeMap, VecDeque};
 use bus_schemas::{
     Meta, NodeId, NodeRef, Role, Roles,
     limits::{BEAT_US, LEASE_US},
-    messages::{
-        AnyMessage, Beat, Change, Intake, Load, Notice, Orphaned, SnapshotAsk, SnapshotPart,
-    },
+    messages::{AnyMessage, Beat, Intake, Load},
 };
 
-use self::placing::{Booking, BookingKey, Placing, PlacingKey};
 pub use self::view::{Decision, NodeView, Snapshot};
+use self::{
+    bookings::Bookings,
+    ledger::Ledger,
+    placing::{Placing, PlacingKey},
+    recent::Recent,
+};
 use super::{Dest, Outgoing};
 use crate::{
     core::{Core, Micros},
-    member::{Members, Observed},
+    member::Members,
     place::KvIndex,
 };
 
 /// Decisions kept for `req why`: some 2 KiB each.
-pub(super) const DECISIONS_MAX: usize = 1024;
-/// A snapshot that was asked for and did not come is asked for again after this.
-const SNAPSHOT_AGAIN_US: u64 = 1_000_000;
-/// Parts of one snapshot: at 8,192 hashes each, 16 million blocks.
-const SNAPSHOT_PARTS_MAX: u32 = 2048;
-
+const DECISIONS_MAX: usize = 1024;
 /// What a router is told at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -87,21 +91,10 @@ pub enum Effect {
 /// What may be logged.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
-    /// A worker's card differs from that of most of its pool: it is not used.
+    /// A worker's card or block size differs from that of most of its pool: it is not used.
     CardDiffers(NodeRef),
-    /// A notice was missed; a snapshot was asked for.
+    /// Notices of a worker are missing; a snapshot was asked for.
     Missed(NodeRef),
-}
-
-/// What is known of one worker's notices.
-#[derive(Debug, Default)]
-struct Ledger {
-    /// Number of the last change applied.
-    number: u64,
-    /// A snapshot is being waited for; asked again then.
-    asked_until: Option<Micros>,
-    parts: BTreeMap<u32, Vec<u64>>,
-    parts_number: u64,
 }
 
 /// What a router has counted since its start.
@@ -113,8 +106,10 @@ pub struct Counters {
     pub refused: u64,
     /// Attempts rejected.
     pub rejected: u64,
-    /// Gaps in notices.
+    /// Snapshots asked for because of gaps in notices.
     pub gaps: u64,
+    /// Blocks that the full index could not learn.
+    pub unlearned: u64,
     /// Letters that were old, strange or not for us.
     pub stale: u64,
 }
@@ -127,11 +122,15 @@ pub struct Router {
     index: KvIndex,
     ledgers: BTreeMap<NodeId, Ledger>,
     placings: BTreeMap<PlacingKey, Placing>,
-    bookings: BTreeMap<BookingKey, Booking>,
+    /// Tokens of all `placings`.
+    placing_tokens: usize,
+    bookings: Bookings,
+    recent: Recent,
+    /// The last ones, oldest first.
     decisions: VecDeque<Decision>,
-    /// Where recent requests were placed, for the hint when their owner goes.
     intake: Intake,
     beat_at: Micros,
+    /// State of the generator that breaks ties.
     random: u64,
     counters: Counters,
 }
@@ -145,7 +144,9 @@ impl Router {
             index: KvIndex::default(),
             ledgers: BTreeMap::new(),
             placings: BTreeMap::new(),
-            bookings: BTreeMap::new(),
+            placing_tokens: 0,
+            bookings: Bookings::default(),
+            recent: Recent::default(),
             decisions: VecDeque::new(),
             intake: Intake::Open,
             beat_at: Micros(0),
@@ -155,21 +156,56 @@ impl Router {
         }
     }
 
-    fn send(&self, to: NodeRef, meta: Meta, message: impl Into<AnyMessage>, out: &mut Vec<Effect>) {
+    fn send(
+        &self,
+        to: NodeRef,
+        (request, attempt): PlacingKey,
+        remaining_us: u64,
+        message: impl Into<AnyMessage>,
+        out: &mut Vec<Effect>,
+    ) {
         let meta = Meta {
             from: self.config.me,
             to,
-            ..meta
+            request,
+            attempt,
+            remaining_us,
         };
-        let dest = Dest::Node(to.node);
         out.push(Effect::Send(Outgoing {
-            dest,
+            dest: Dest::Node(to.node),
             meta,
             message: message.into(),
         }));
     }
 
+    /// Whether a letter is for this incarnation, or for everybody.
+    fn is_for_us(&self, to: NodeRef) -> bool {
+        let me = self.config.me;
+        let epoch_fits = to.epoch == NodeRef::NONE.epoch || to.epoch == me.epoch;
+        to.node == NodeId::NONE || (to.node == me.node && epoch_fits)
+    }
+
+    /// The next number of a splitmix64 generator: fair enough to break ties.
+    const fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn note_decision(&mut self, decision: Decision) {
+        if self.decisions.len() >= DECISIONS_MAX {
+            self.decisions.pop_front();
+        }
+        self.decisions.push_back(decision);
+    }
+
     fn letter(&mut self, now: Micros, meta: Meta, message: AnyMessage, out: &mut Vec<Effect>) {
+        if !self.is_for_us(meta.to) {
+            self.counters.stale += 1;
+            return;
+        }
         match message {
             AnyMessage::Beat(beat) => self.heard(now, meta.from, beat, out),
             AnyMessage::Notice(notice) => self.notice(now, meta.from, &notice, out),
@@ -196,156 +232,19 @@ impl Router {
         }
     }
 
-    fn heard(&mut self, now: Micros, from: NodeRef, beat: Beat, out: &mut Vec<Effect>) {
-        if from.node == self.config.me.node {
-            return;
-        }
-        let number = beat.notice;
-        let is_worker = beat.roles.has(Role::Decode) || beat.roles.has(Role::Prefill);
-        match self.members.observe(now, from, beat) {
-            Observed::Restarted(old) => {
-                self.node_lost(now, old, out);
-                self.ledgers.insert(from.node, Ledger::default());
-            }
-            Observed::New => {
-                self.ledgers.insert(from.node, Ledger::default());
-            }
-            Observed::Renewed => {}
-            Observed::Stale => {
-                self.counters.stale += 1;
-                return;
-            }
-        }
-        let behind = self
-            .ledgers
-            .get(&from.node)
-            .is_some_and(|l| l.number < number);
-        if is_worker && behind {
-            self.ask_snapshot(now, from, out);
-        }
-    }
-
-    /// Asks a worker for all it has, once in a while.
-    fn ask_snapshot(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
-        let Some(ledger) = self.ledgers.get_mut(&node.node) else {
-            return;
-        };
-        if ledger.asked_until.is_some_and(|until| until > now) {
-            return;
-        }
-        ledger.asked_until = Some(now.after(SNAPSHOT_AGAIN_US));
-        ledger.parts.clear();
-        self.counters.gaps += 1;
-        out.push(Effect::Note(Note::Missed(node)));
-        self.send(node, Meta::node(self.config.me, node), SnapshotAsk {}, out);
-    }
-
-    fn notice(&mut self, now: Micros, from: NodeRef, notice: &Notice, out: &mut Vec<Effect>) {
-        if !self.members.is_live(from) {
-            self.counters.stale += 1;
-            return;
-        }
-        let Some(ledger) = self.ledgers.get_mut(&from.node) else {
-            return;
-        };
-        let last = (notice.first + notice.changes.len() as u64).saturating_sub(1);
-        if notice.first > ledger.number + 1 {
-            return self.ask_snapshot(now, from, out);
-        }
-        let known = usize::try_from(ledger.number + 1 - notice.first).unwrap_or(usize::MAX);
-        ledger.number = ledger.number.max(last);
-        for change in notice.changes.iter().skip(known) {
-            match *change {
-                Change::Stored(hash) => self.index.store(from.node, hash),
-                Change::Removed(hash) => self.index.remove(from.node, hash),
-                Change::Covered {
-                    request,
-                    attempt,
-                    placement,
-                } => {
-                    self.bookings.remove(&(request, attempt, placement));
-                }
-            }
-        }
-    }
-
-    fn snapshot_part(
-        &mut self,
-        now: Micros,
-        from: NodeRef,
-        part: SnapshotPart,
-        out: &mut Vec<Effect>,
-    ) {
-        if !self.members.is_live(from) || part.parts > SNAPSHOT_PARTS_MAX || part.part >= part.parts
-        {
-            self.counters.stale += 1;
-            return;
-        }
-        let Some(ledger) = self.ledgers.get_mut(&from.node) else {
-            return;
-        };
-        if ledger.asked_until.is_none() || part.number < ledger.number {
-            return;
-        }
-        if part.number != ledger.parts_number {
-            ledger.parts.clear();
-            ledger.parts_number = part.number;
-        }
-        ledger.parts.insert(part.part, part.blocks);
-        if ledger.parts.len() < part.parts as usize {
-            return;
-        }
-        ledger.number = part.number;
-        ledger.asked_until = None;
-        let parts = std::mem::take(&mut ledger.parts);
-        self.index.clear(from.node);
-        for hash in parts.into_values().flatten() {
-            self.index.store(from.node, hash);
-        }
-        let behind = self
-            .members
-            .get(from.node)
-            .is_some_and(|m| m.beat.notice > part.number);
-        if behind {
-            self.ask_snapshot(now, from, out);
-        }
-    }
-
-    fn node_lost(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
-        self.index.clear(node.node);
-        self.ledgers.remove(&node.node);
-        self.bookings
-            .retain(|_, b| b.decode != node && b.prefill != Some(node));
-        // A placement that waits for its word is tried elsewhere; what it may have owned, its gateway is told.
-        let waiting: Vec<PlacingKey> = self
-            .placings
-            .iter()
-            .filter(|(_, p)| p.decode == node)
-            .map(|(k, _)| *k)
-            .collect();
-        for key in waiting {
-            self.place_again(now, key, out);
-        }
-        for decision in self.decisions.iter().filter(|d| d.decode == node) {
-            let meta = Meta {
-                request: decision.request,
-                attempt: decision.attempt,
-                ..Meta::node(self.config.me, decision.gateway)
-            };
-            let orphaned = Orphaned { owner: node };
-            self.send(decision.gateway, meta, orphaned, out);
-        }
-    }
-
     fn beat(&mut self, now: Micros, out: &mut Vec<Effect>) {
         self.beat_at = now.after(BEAT_US);
+        let running = u32::try_from(self.placings.len()).unwrap_or(u32::MAX);
         let beat = Beat {
             roles: Roles::only(Role::Router),
             model: String::new(),
             card: 0,
             intake: self.intake,
             notice: 0,
-            load: Load::default(),
+            load: Load {
+                running,
+                ..Load::default()
+            },
             fabric: Vec::new(),
             unreachable: Vec::new(),
             admin: self.config.admin.clone(),
@@ -357,8 +256,22 @@ impl Router {
             message: beat.into(),
         }));
         out.extend(self.members.suspects(now).into_iter().map(Effect::Probe));
-        self.bookings.retain(|_, b| b.until > now);
-        self.placings.retain(|_, p| p.until > now);
+        self.bookings.expire(now);
+        self.close_unanswered(now);
+    }
+
+    /// The gateway has begun another attempt by now, or will.
+    fn close_unanswered(&mut self, now: Micros) {
+        let over = |p: &Placing| p.until <= now;
+        let keys: Vec<PlacingKey> = self
+            .placings
+            .iter()
+            .filter(|(_, p)| over(p))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in keys {
+            self.close(key);
+        }
     }
 }
 

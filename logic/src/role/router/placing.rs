@@ -1,101 +1,266 @@
 //! One attempt being placed: chosen, booked, asked for, and chosen again when the worker refuses.
 //!
-//! Idempotent by (request, attempt): a repeated `Admit` repeats the same `Reserve`. A booking is a guess about
-//! load that ends with the worker's own word, or with one lease.
+//! Idempotent by (request, attempt): a repeated `Admit` repeats the same `Reserve`. Nothing here outlives one
+//! lease without the worker's word, and nothing is kept of an attempt that was rejected.
 
 use bus_schemas::{
     Attempt, Meta, NodeRef, Placement, RefuseReason, RequestId,
-    limits::LEASE_US,
+    limits::{CHOICES_MAX, LEASE_US, PROMPT_TOKENS_MAX},
     messages::{Admit, Intake, Refused, Rejected, Reserve},
 };
 
-use super::{DECISIONS_MAX, Decision, Effect, Router};
+use super::{
+    Decision, Effect, Router,
+    bookings::Booking,
+    pools::{Kind, RETRY_MS},
+    recent::Placed,
+    shape::{Shape, tokens_of},
+};
 use crate::{
     core::Micros,
     hash,
-    place::{Ask, Candidate, Choice, NodeLoad, Prompt, choose},
+    place::{Ask, Choice, Prompt, choose},
 };
 
-/// Attempts being placed at once: some kilobytes each, with their prompts.
+/// Attempts being placed at once: each waits for one hop.
 const PLACINGS_MAX: usize = 1 << 14;
-/// Bookings remembered at once: a few hundred bytes each.
-const BOOKINGS_MAX: usize = 1 << 16;
+/// Tokens of all attempts being placed: 256 MiB.
+const PLACING_TOKENS_MAX: usize = 1 << 26;
 /// Workers asked about one attempt before it is rejected.
 const TRIES_MAX: u32 = 4;
-/// Hint where the queue's drain rate is not known.
-const RETRY_MS: (u32, u32) = (50, 30_000);
+/// Incarnations that one admission may exclude: far more owners than a request may lose.
+const AVOID_MAX: usize = 1024;
 
 pub(super) type PlacingKey = (RequestId, Attempt);
-pub(super) type BookingKey = (RequestId, Attempt, Placement);
 
 /// An attempt whose worker has not answered yet.
 #[derive(Debug)]
 pub(super) struct Placing {
     gateway: NodeRef,
     admit: Admit,
-    pub(super) decode: NodeRef,
-    prefill: Option<NodeRef>,
-    placement: Placement,
-    tried: Vec<NodeRef>,
+    placed: Placed,
+    /// Incarnations not to use: the gateway's and those that refused.
+    avoid: Vec<NodeRef>,
+    /// The last word of a worker.
+    refused: Option<RefuseReason>,
     deadline: Micros,
     pub(super) until: Micros,
 }
 
-/// Load that was just given to somebody who has not counted it yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Booking {
-    pub(super) decode: NodeRef,
-    pub(super) prefill: Option<NodeRef>,
-    prefill_tokens: u32,
-    blocks: u32,
-    pub(super) until: Micros,
+impl Placing {
+    pub(super) fn is_at(&self, node: NodeRef) -> bool {
+        self.placed.decode == node
+    }
 }
 
 impl Router {
     pub(super) fn admit(&mut self, now: Micros, meta: Meta, admit: Admit, out: &mut Vec<Effect>) {
         let key = (meta.request, meta.attempt);
         if self.placings.contains_key(&key) {
-            return self.ask_reserve(now, key, out);
+            return self.ask_again(now, key, out);
         }
-        let refusal = if self.intake != Intake::Open {
-            Some(RefuseReason::Draining)
-        } else if meta.remaining_us == 0 {
-            Some(RefuseReason::Expired)
-        } else if admit.spec.prompt.is_empty() || admit.spec.choices == 0 {
-            Some(RefuseReason::Invalid)
-        } else if self.placings.len() >= PLACINGS_MAX {
-            Some(RefuseReason::Full)
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
-            return self.reject(meta, reason, RETRY_MS.0, out);
+        if let Some(placed) = self.recent.get(key) {
+            let remaining_us = meta.remaining_us;
+            return self.reserve(key, remaining_us, placed, admit, out);
         }
+        if self.knows_newer(key) {
+            self.counters.stale += 1;
+            return;
+        }
+        if let Err(reason) = self.check_admissible(&meta, &admit) {
+            return self.reject(meta.from, key, (reason, RETRY_MS), out);
+        }
+        self.end_older(key);
         let placing = Placing {
             gateway: meta.from,
-            tried: admit.avoid.clone(),
-            admit,
-            decode: NodeRef::NONE,
-            prefill: None,
-            placement: Placement(0),
+            avoid: admit.avoid.clone(),
+            placed: Placed::nowhere(meta.from),
+            refused: None,
             deadline: now.after(meta.remaining_us),
             until: now.after(LEASE_US),
+            admit,
         };
+        self.placing_tokens += tokens_of(&placing.admit);
         self.placings.insert(key, placing);
         self.place(now, key, out);
     }
 
+    fn check_admissible(&self, meta: &Meta, admit: &Admit) -> Result<(), RefuseReason> {
+        let spec = &admit.spec;
+        let choices = usize::from(spec.choices);
+        let sane = spec.request == meta.request
+            && !spec.prompt.is_empty()
+            && (1..=CHOICES_MAX).contains(&spec.choices)
+            && admit.emitted.len() == choices
+            && admit.ended.len() < choices
+            && admit.avoid.len() <= AVOID_MAX;
+        if !sane {
+            return Err(RefuseReason::Invalid);
+        }
+        if spec.prompt.len() > PROMPT_TOKENS_MAX {
+            return Err(RefuseReason::TooLarge);
+        }
+        if self.intake != Intake::Open {
+            return Err(RefuseReason::Draining);
+        }
+        if meta.remaining_us == 0 {
+            return Err(RefuseReason::Expired);
+        }
+        let tokens = self.placing_tokens + tokens_of(admit);
+        if self.placings.len() >= PLACINGS_MAX || tokens > PLACING_TOKENS_MAX {
+            return Err(RefuseReason::Full);
+        }
+        Ok(())
+    }
+
+    fn knows_newer(&self, (request, attempt): PlacingKey) -> bool {
+        let all = (request, attempt)..=(request, Attempt(u32::MAX));
+        self.placings.range(all).next().is_some() || self.recent.knows_newer((request, attempt))
+    }
+
+    /// The gateway has given up waiting for the attempts before this one.
+    fn end_older(&mut self, (request, attempt): PlacingKey) {
+        let all = (request, Attempt(0))..(request, attempt);
+        for key in self
+            .placings
+            .range(all)
+            .map(|(key, _)| *key)
+            .collect::<Vec<_>>()
+        {
+            self.close(key);
+        }
+    }
+
+    pub(super) fn close(&mut self, key: PlacingKey) -> Option<Placing> {
+        let placing = self.placings.remove(&key)?;
+        self.placing_tokens -= tokens_of(&placing.admit);
+        Some(placing)
+    }
+
+    /// Chooses for an attempt and asks the chosen worker, or rejects.
+    fn place(&mut self, now: Micros, key: PlacingKey, out: &mut Vec<Effect>) {
+        let random = self.draw();
+        let Some(placing) = self.placings.get(&key) else {
+            return;
+        };
+        let shape = Shape::of(&placing.admit);
+        let majority = self.majority(&placing.admit.spec.model);
+        let chosen = majority
+            .filter(|_| placing.placed.placement.0 < TRIES_MAX && now < placing.deadline)
+            .and_then(|kind| self.choose(placing, &shape, kind, random));
+        match chosen {
+            Some(choice) => self.book(now, key, choice, &shape, majority, out),
+            None => self.give_up(now, key, &shape, majority, out),
+        }
+    }
+
+    fn choose(&self, placing: &Placing, shape: &Shape, kind: Kind, random: u64) -> Option<Choice> {
+        let spec = &placing.admit.spec;
+        let block_tokens = kind.1;
+        let hashes = hash::sequence_hashes(
+            hash::seed_of(spec),
+            &shape.shared(&placing.admit),
+            block_tokens,
+        );
+        let ask = Ask {
+            prompt: Prompt {
+                tokens: shape.tokens,
+                output: spec.max_tokens.min(self.config.expected_output),
+            },
+            blocks_least: shape.blocks(block_tokens),
+            overlap: &self.index.walk(&hashes),
+            block_tokens,
+            local_prefill_max: self.config.local_prefill_max,
+            avoid: &placing.avoid,
+            alone: placing.admit.alone,
+            random,
+        };
+        choose(&self.candidates(&spec.model, kind), &ask)
+    }
+
+    fn book(
+        &mut self,
+        now: Micros,
+        key: PlacingKey,
+        choice: Choice,
+        shape: &Shape,
+        majority: Option<Kind>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(placing) = self.placings.get_mut(&key) else {
+            return;
+        };
+        let placement = Placement(placing.placed.placement.0 + 1);
+        let (decode, prefill) = (choice.decode, choice.prefill);
+        placing.placed = Placed {
+            gateway: placing.gateway,
+            decode,
+            prefill,
+            placement,
+        };
+        placing.until = now.after(LEASE_US);
+        let cached = choice
+            .explained
+            .first()
+            .map_or(0, |best| best.cached_tokens);
+        let booking = Booking {
+            decode,
+            blocks: shape.blocks(majority.map_or(0, |(_, block_tokens)| block_tokens)),
+            prefill: prefill.unwrap_or(decode),
+            prompt_tokens: shape.tokens.saturating_sub(cached),
+        };
+        let decision = Decision {
+            request: key.0,
+            attempt: key.1,
+            placement,
+            gateway: placing.gateway,
+            decode,
+            prefill,
+            prompt_tokens: shape.tokens,
+            at: now,
+            explained: choice.explained,
+        };
+        self.bookings
+            .insert(now, (key.0, key.1, placement), booking);
+        self.note_decision(decision);
+        self.counters.placed += 1;
+        self.ask_again(now, key, out);
+    }
+
+    /// No worker takes it: says so, and why.
+    fn give_up(
+        &mut self,
+        now: Micros,
+        key: PlacingKey,
+        shape: &Shape,
+        majority: Option<Kind>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(placing) = self.close(key) else {
+            return;
+        };
+        let blocks_least = shape.blocks(majority.map_or(0, |(_, block_tokens)| block_tokens));
+        let (reason, retry_ms) = self.why_not(&placing.admit.spec.model, blocks_least);
+        let reason = match placing.refused {
+            _ if placing.deadline <= now => RefuseReason::Expired,
+            Some(word) if reason == RefuseReason::Full => word,
+            Some(_) | None => reason,
+        };
+        self.reject(placing.gateway, key, (reason, retry_ms), out);
+    }
+
     fn reject(
         &mut self,
-        meta: Meta,
-        reason: RefuseReason,
-        retry_after_ms: u32,
+        gateway: NodeRef,
+        key: PlacingKey,
+        (reason, retry_after_ms): (RefuseReason, u32),
         out: &mut Vec<Effect>,
     ) {
         self.counters.rejected += 1;
         self.send(
-            meta.from,
-            meta,
+            gateway,
+            key,
+            0,
             Rejected {
                 reason,
                 retry_after_ms,
@@ -104,193 +269,52 @@ impl Router {
         );
     }
 
-    /// Chooses for an attempt and asks the chosen worker, or rejects.
-    fn place(&mut self, now: Micros, key: PlacingKey, out: &mut Vec<Effect>) {
+    /// Sends the present `Reserve` of an attempt, for the first time or again.
+    fn ask_again(&self, now: Micros, key: PlacingKey, out: &mut Vec<Effect>) {
         let Some(placing) = self.placings.get(&key) else {
             return;
         };
-        let nodes = self.candidates(&placing.admit.spec.model);
-        let random = self.draw();
-        let Some(placing) = self.placings.get(&key) else {
-            return;
-        };
-        let chosen = if placing.placement.0 < TRIES_MAX {
-            self.choose_for(placing, &nodes, random)
-        } else {
-            None
-        };
-        match chosen {
-            Some(choice) => self.book(now, key, choice, out),
-            None => {
-                let (reason, retry) = self.why_not(placing, &nodes);
-                let meta = self.placing_meta(now, key, placing.gateway);
-                let meta = Meta {
-                    from: placing.gateway,
-                    ..meta
-                };
-                self.placings.remove(&key);
-                self.reject(meta, reason, retry, out);
-            }
-        }
-    }
-
-    fn choose_for(&self, placing: &Placing, nodes: &[Candidate], random: u64) -> Option<Choice> {
-        let spec = &placing.admit.spec;
-        let block_tokens = nodes
-            .iter()
-            .map(|n| n.load.load.block_tokens)
-            .find(|b| *b > 0)?;
-        let hashes = hash::sequence_hashes(hash::seed_of(spec), &spec.prompt, block_tokens);
-        let overlap = self.index.walk(&hashes);
-        let ask = Ask {
-            prompt: Prompt {
-                tokens: u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX),
-                output: spec.max_tokens.min(self.config.expected_output),
-            },
-            overlap: &overlap,
-            block_tokens,
-            local_prefill_max: self.config.local_prefill_max,
-            avoid: &placing.tried,
-            alone: placing.admit.alone,
-            random,
-        };
-        choose(nodes, &ask)
-    }
-
-    /// Live workers of a model that take requests and have the pool's card, with what was booked on them.
-    pub(super) fn candidates(&self, model: &str) -> Vec<Candidate> {
-        let card = self.majority_card(model);
-        self.members
-            .iter()
-            .filter(|m| {
-                m.beat.model == model && m.beat.intake == Intake::Open && Some(m.beat.card) == card
-            })
-            .map(|m| Candidate {
-                me: m.me,
-                decode: m.beat.roles.has(bus_schemas::Role::Decode),
-                prefill: m.beat.roles.has(bus_schemas::Role::Prefill),
-                load: self.load_of(m.me, m.beat.load),
-                unreachable: m.beat.unreachable.clone(),
-            })
-            .collect()
-    }
-
-    /// The card that most workers of a model have; of equally many the smaller.
-    pub(super) fn majority_card(&self, model: &str) -> Option<u64> {
-        let mut counts = std::collections::BTreeMap::new();
-        for member in self.members.iter().filter(|m| m.beat.model == model) {
-            *counts.entry(member.beat.card).or_insert(0) += 1;
-        }
-        counts
-            .into_iter()
-            .max_by_key(|(card, n)| (*n, std::cmp::Reverse(*card)))
-            .map(|(card, _)| card)
-    }
-
-    fn load_of(&self, node: NodeRef, load: bus_schemas::messages::Load) -> NodeLoad {
-        let mut total = NodeLoad {
-            load,
-            booked_tokens: 0,
-            booked: 0,
-            booked_blocks: 0,
-        };
-        for booking in self.bookings.values() {
-            if booking.prefill.unwrap_or(booking.decode) == node {
-                total.booked_tokens += u64::from(booking.prefill_tokens);
-            }
-            if booking.decode == node {
-                total.booked += 1;
-                total.booked_blocks += booking.blocks;
-            }
-        }
-        total
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        self.random >> 33
-    }
-
-    fn book(&mut self, now: Micros, key: PlacingKey, choice: Choice, out: &mut Vec<Effect>) {
-        let Some(placing) = self.placings.get_mut(&key) else {
-            return;
-        };
-        placing.placement = Placement(placing.placement.0 + 1);
-        placing.decode = choice.decode;
-        placing.prefill = choice.prefill;
-        placing.until = now.after(LEASE_US);
-        let best = choice
-            .explained
-            .iter()
-            .find(|e| e.decode == choice.decode && e.prefill == choice.prefill);
-        let prompt = u32::try_from(placing.admit.spec.prompt.len()).unwrap_or(u32::MAX);
-        let cached = best.map_or(0, |e| e.cached_tokens);
-        let booking = Booking {
-            decode: choice.decode,
-            prefill: choice.prefill,
-            prefill_tokens: prompt.saturating_sub(cached),
-            blocks: prompt / 16,
-            until: now.after(LEASE_US),
-        };
-        let decision = Decision {
-            request: key.0,
-            attempt: key.1,
-            placement: placing.placement,
-            gateway: placing.gateway,
-            decode: choice.decode,
-            prefill: choice.prefill,
-            prompt_tokens: prompt,
-            at: now,
-            explained: choice.explained,
-        };
-        if self.bookings.len() < BOOKINGS_MAX {
-            self.bookings
-                .insert((key.0, key.1, placing.placement), booking);
-        }
-        if self.decisions.len() >= DECISIONS_MAX {
-            self.decisions.pop_front();
-        }
-        self.decisions.push_back(decision);
-        self.counters.placed += 1;
-        self.ask_reserve(now, key, out);
-    }
-
-    fn placing_meta(&self, now: Micros, key: PlacingKey, to: NodeRef) -> Meta {
-        let remaining_us = self.placings.get(&key).map_or(0, |p| p.deadline.since(now));
-        Meta {
-            from: self.config.me,
-            to,
-            request: key.0,
-            attempt: key.1,
+        let remaining_us = placing.deadline.since(now);
+        self.reserve(
+            key,
             remaining_us,
-        }
+            placing.placed,
+            placing.admit.clone(),
+            out,
+        );
     }
 
-    fn ask_reserve(&self, now: Micros, key: PlacingKey, out: &mut Vec<Effect>) {
-        let Some(placing) = self.placings.get(&key) else {
-            return;
-        };
+    fn reserve(
+        &self,
+        key: PlacingKey,
+        remaining_us: u64,
+        placed: Placed,
+        admit: Admit,
+        out: &mut Vec<Effect>,
+    ) {
+        let Placed {
+            gateway,
+            decode,
+            prefill,
+            placement,
+        } = placed;
         let reserve = Reserve {
-            placement: placing.placement,
-            gateway: placing.gateway,
-            prefill: placing.prefill,
-            admit: placing.admit.clone(),
+            placement,
+            gateway,
+            prefill,
+            admit,
         };
-        let meta = self.placing_meta(now, key, placing.decode);
-        self.send(placing.decode, meta, reserve, out);
+        self.send(decode, key, remaining_us, reserve, out);
     }
 
+    /// The worker promised: the gateway goes on with it, and this attempt needs no router any more.
     pub(super) fn promised(&mut self, meta: &Meta, placement: Placement) {
         let key = (meta.request, meta.attempt);
-        if self
-            .placings
-            .get(&key)
-            .is_some_and(|p| p.placement == placement && p.decode == meta.from)
+        let answers = |p: &Placing| p.placed.placement == placement && p.is_at(meta.from);
+        if self.placings.get(&key).is_some_and(answers)
+            && let Some(placing) = self.close(key)
         {
-            self.placings.remove(&key);
+            self.recent.insert(key, placing.placed);
         }
     }
 
@@ -302,32 +326,26 @@ impl Router {
         out: &mut Vec<Effect>,
     ) {
         let key = (meta.request, meta.attempt);
-        self.bookings.remove(&(key.0, key.1, refused.placement));
-        let current = self
-            .placings
-            .get(&key)
-            .is_some_and(|p| p.placement == refused.placement && p.decode.node == meta.from.node);
-        if !current {
+        let answers = |p: &Placing| {
+            p.placed.placement == refused.placement && p.placed.decode.node == meta.from.node
+        };
+        let Some(placing) = self.placings.get_mut(&key).filter(|p| answers(p)) else {
             self.counters.stale += 1;
             return;
-        }
+        };
+        placing.refused = Some(refused.reason);
         self.counters.refused += 1;
         match refused.reason {
-            RefuseReason::TooLarge | RefuseReason::Invalid => {
-                let gateway = self
-                    .placings
-                    .remove(&key)
-                    .map_or(NodeRef::NONE, |p| p.gateway);
-                let meta = Meta {
-                    from: gateway,
-                    ..*meta
-                };
-                self.reject(meta, refused.reason, 0, out);
+            RefuseReason::Invalid | RefuseReason::Expired => {
+                self.bookings.remove((key.0, key.1, refused.placement));
+                if let Some(placing) = self.close(key) {
+                    self.reject(placing.gateway, key, (refused.reason, 0), out);
+                }
             }
             RefuseReason::Full
+            | RefuseReason::TooLarge
             | RefuseReason::Draining
             | RefuseReason::UnknownModel
-            | RefuseReason::Expired
             | RefuseReason::Ended
             | RefuseReason::Stale
             | RefuseReason::NoCapacity => self.place_again(now, key, out),
@@ -336,50 +354,12 @@ impl Router {
 
     /// The chosen worker will not do: the next one.
     pub(super) fn place_again(&mut self, now: Micros, key: PlacingKey, out: &mut Vec<Effect>) {
-        if let Some(placing) = self.placings.get_mut(&key) {
-            placing.tried.push(placing.decode);
-            self.place(now, key, out);
-        }
-    }
-
-    /// Why an attempt cannot be placed, and when to try again.
-    fn why_not(&self, placing: &Placing, nodes: &[Candidate]) -> (RefuseReason, u32) {
-        let model = &placing.admit.spec.model;
-        let known = self.members.iter().any(|m| m.beat.model == *model);
-        let decodes: Vec<&Candidate> = nodes.iter().filter(|n| n.decode).collect();
-        let prompt = u32::try_from(placing.admit.spec.prompt.len()).unwrap_or(u32::MAX);
-        let fits = |n: &&Candidate| {
-            let load = &n.load.load;
-            u64::from(prompt) <= u64::from(load.blocks_total) * u64::from(load.block_tokens)
+        let Some(placing) = self.placings.get_mut(&key) else {
+            return;
         };
-        if !known {
-            (RefuseReason::NoCapacity, RETRY_MS.0 * 10)
-        } else if decodes.is_empty() {
-            (RefuseReason::NoCapacity, RETRY_MS.0)
-        } else if !decodes.iter().any(fits) {
-            (RefuseReason::TooLarge, 0)
-        } else {
-            (RefuseReason::Full, retry_hint(&decodes))
-        }
+        placing.avoid.push(placing.placed.decode);
+        let placement = placing.placed.placement;
+        self.bookings.remove((key.0, key.1, placement));
+        self.place(now, key, out);
     }
-}
-
-/// Milliseconds until the least busy node has worked off its prefill queue.
-fn retry_hint(nodes: &[&Candidate]) -> u32 {
-    let least = nodes
-        .iter()
-        .map(|n| {
-            let load = &n.load.load;
-            #[expect(clippy::cast_precision_loss, reason = "a hint")]
-            let tokens = load.queued_prefill_tokens as f32;
-            tokens * load.pass.e / 1000.0
-        })
-        .fold(f32::MAX, f32::min);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a hint, clamped"
-    )]
-    let ms = least as u32;
-    ms.clamp(RETRY_MS.0, RETRY_MS.1)
 }

@@ -1,12 +1,14 @@
 //! What admin and metrics see of a router: nodes, decisions with their reasons, counts.
 
-use bus_schemas::{
-    Attempt, NodeRef, Placement, RequestId,
-    messages::{Beat, Intake},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Counters, Router};
-use crate::{core::Micros, place::Explanation};
+use bus_schemas::{Attempt, NodeRef, Placement, RequestId, messages::Intake};
+
+use super::{
+    Counters, Router,
+    pools::{Kind, kind},
+};
+use crate::{core::Micros, member::Member, place::Explanation};
 
 /// One placement, with the possibilities it was chosen from.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,13 +34,11 @@ pub struct Decision {
 }
 
 /// A live node as this router hears it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct NodeView {
-    /// Its name and epoch.
-    pub me: NodeRef,
-    /// Its last beat.
-    pub beat: Beat,
-    /// Whether its card is that of its pool; one that differs is not used.
+    /// Name, epoch, last beat.
+    pub member: Member,
+    /// Whether its card and block size are those of its pool; one that differs is not used.
     pub card_agrees: bool,
 }
 
@@ -65,6 +65,11 @@ pub struct Snapshot {
 
 impl Router {
     pub(super) fn view(&self) -> Snapshot {
+        let models: BTreeSet<&str> = self.members.iter().map(|m| m.beat.model.as_str()).collect();
+        let majorities: BTreeMap<&str, Kind> = models
+            .into_iter()
+            .filter_map(|model| Some((model, self.majority(model)?)))
+            .collect();
         Snapshot {
             me: self.config.me,
             intake: self.intake,
@@ -72,10 +77,9 @@ impl Router {
                 .members
                 .iter()
                 .map(|m| NodeView {
-                    me: m.me,
+                    member: m.clone(),
                     card_agrees: m.beat.model.is_empty()
-                        || self.majority_card(&m.beat.model) == Some(m.beat.card),
-                    beat: m.beat.clone(),
+                        || majorities.get(m.beat.model.as_str()) == Some(&kind(m)),
                 })
                 .collect(),
             placing: self.placings.len(),
