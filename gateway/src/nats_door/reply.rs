@@ -1,0 +1,208 @@
+//! Messages to one caller: numbered, with the headers that the protocol names, and the empty one that ends a stream.
+//!
+//! Waits a bounded time for a bus that is full, then gives the caller up.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use nats::{Bus, Headers, Publication, PublishError};
+use tokio::time::Instant;
+
+use crate::error::ApiError;
+
+const SEQ: &str = "Thalamus-Seq";
+const REQUEST_ID: &str = "Thalamus-Request-Id";
+/// Longest error in a header.
+const ERROR_CHARS_MAX: usize = 200;
+/// Between two tries at a full bus.
+const RETRY: Duration = Duration::from_millis(20);
+/// Between two messages that ask whether anybody still listens.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// The same, in messages.
+const PROBE_CHUNKS: u32 = 64;
+
+/// The caller cannot be reached; what runs for it is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost;
+
+/// The way back to one caller.
+pub(super) struct Replies {
+    bus: Arc<dyn Bus>,
+    subject: String,
+    slow_client: Duration,
+}
+
+/// A stream of messages to one caller.
+pub(super) struct Stream<'a> {
+    replies: &'a Replies,
+    /// The request's id, as the client may name it.
+    id: String,
+    /// Where the server tells that nobody listens.
+    probe: String,
+    /// Number of the next message.
+    seq: u64,
+    probed: Option<(Instant, u32)>,
+}
+
+impl Replies {
+    pub(super) fn new(bus: Arc<dyn Bus>, subject: String, slow_client: Duration) -> Self {
+        Self {
+            bus,
+            subject,
+            slow_client,
+        }
+    }
+
+    /// The only message.
+    pub(super) async fn whole(&self, headers: Headers, body: Vec<u8>) -> Result<(), Lost> {
+        self.send(headers, body.into(), None).await
+    }
+
+    /// An error; it ends a stream if the caller expects one.
+    pub(super) async fn error(
+        &self,
+        mut headers: Headers,
+        error: &ApiError,
+        stream: bool,
+    ) -> Result<(), Lost> {
+        headers.extend(error_headers(error));
+        self.send(headers, error.to_json().into(), None).await?;
+        if stream { self.end().await } else { Ok(()) }
+    }
+
+    /// The empty message after the last one of a stream.
+    pub(super) async fn end(&self) -> Result<(), Lost> {
+        self.send(Headers::new(), Bytes::new(), None).await
+    }
+
+    async fn send(
+        &self,
+        headers: Headers,
+        payload: Bytes,
+        reply: Option<String>,
+    ) -> Result<(), Lost> {
+        let give_up = Instant::now() + self.slow_client;
+        let publication = Publication {
+            subject: self.subject.clone(),
+            reply,
+            headers,
+            payload,
+        };
+        loop {
+            match self.bus.publish(publication.clone()) {
+                Ok(()) => return Ok(()),
+                Err(PublishError::Full) if Instant::now() < give_up => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(PublishError::TooLarge { bytes, max }) => {
+                    tracing::warn!(bytes, max, "an answer is larger than the bus takes");
+                    return self.too_large(max);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an answer cannot be sent; its request is cancelled");
+                    return Err(Lost);
+                }
+            }
+        }
+    }
+
+    /// Says so instead; the request itself is of no use any more.
+    fn too_large(&self, max: usize) -> Result<(), Lost> {
+        let message = format!(
+            "the answer is larger than the {max} bytes that the NATS server takes; ask with stream: true"
+        );
+        let error = ApiError::new(crate::error::Class::TooLarge, "answer_too_large", message);
+        let publication = Publication {
+            subject: self.subject.clone(),
+            reply: None,
+            headers: error_headers(&error).into_iter().collect(),
+            payload: error.to_json().into(),
+        };
+        if let Err(error) = self.bus.publish(publication) {
+            tracing::warn!(%error, "a caller was not told that its answer is too large");
+        }
+        Err(Lost)
+    }
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(replies: &'a Replies, id: &str, probe: String) -> Self {
+        Self {
+            replies,
+            id: id.to_owned(),
+            probe,
+            seq: 0,
+            probed: None,
+        }
+    }
+
+    /// One chunk.
+    pub(super) async fn chunk(&mut self, body: Vec<u8>) -> Result<(), Lost> {
+        let due = match &mut self.probed {
+            None => true,
+            Some((at, chunks)) => {
+                *chunks += 1;
+                at.elapsed() >= PROBE_EVERY || *chunks >= PROBE_CHUNKS
+            }
+        };
+        self.message(body, due).await
+    }
+
+    /// Shows that the request lives, and asks whether the caller does.
+    pub(super) async fn ping(&mut self) -> Result<(), Lost> {
+        self.message(br#"{"type":"ping"}"#.to_vec(), true).await
+    }
+
+    /// The last chunk of a stream that failed.
+    pub(super) async fn error(&mut self, error: &ApiError) -> Result<(), Lost> {
+        let headers = self.headers();
+        self.replies.error(headers, error, true).await
+    }
+
+    async fn message(&mut self, body: Vec<u8>, probe: bool) -> Result<(), Lost> {
+        let headers = self.headers();
+        let reply = probe.then(|| self.probe.clone());
+        if probe {
+            self.probed = Some((Instant::now(), 0));
+        }
+        self.replies.send(headers, body.into(), reply).await
+    }
+
+    fn headers(&mut self) -> Headers {
+        let mut headers = Headers::from([(SEQ.to_owned(), self.seq.to_string())]);
+        if self.seq == 0 {
+            headers.insert(REQUEST_ID.to_owned(), self.id.clone());
+        }
+        self.seq += 1;
+        headers
+    }
+}
+
+/// The headers of a first or only message.
+pub(super) fn named(id: &str) -> Headers {
+    Headers::from([(REQUEST_ID.to_owned(), id.to_owned())])
+}
+
+fn error_headers(error: &ApiError) -> Vec<(String, String)> {
+    let line: String = error
+        .message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let line = line.chars().take(ERROR_CHARS_MAX).collect();
+    let mut headers = vec![
+        (
+            "Nats-Service-Error-Code".to_owned(),
+            error.class.status().to_string(),
+        ),
+        ("Nats-Service-Error".to_owned(), line),
+        (
+            "Thalamus-Retryable".to_owned(),
+            error.class.retryable().to_string(),
+        ),
+    ];
+    if let Some(millis) = error.retry_after_ms {
+        headers.push(("Thalamus-Retry-After-Ms".to_owned(), millis.to_string()));
+    }
+    headers
+}
