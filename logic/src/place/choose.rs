@@ -109,13 +109,24 @@ pub fn choose(nodes: &[Candidate], ask: &Ask<'_>) -> Option<Choice> {
     let idle = |n: &&Candidate| !ask.alone || n.load.rows() + n.load.queued_tokens() == 0;
     let decodes = short_list(usable().filter(|n| n.decode).filter(idle).collect(), ask);
     let prefills: Vec<&Candidate> = usable().filter(|n| n.prefill && !ask.alone).collect();
-    let waiting = mean_waiting(&prefills);
+    let waiting = mean_waiting(if prefills.is_empty() {
+        &decodes
+    } else {
+        &prefills
+    });
     let helpers = helpers(short_list(prefills, ask), waiting, ask);
-    let mut scored: Vec<(u64, Explanation)> = decodes
-        .into_iter()
-        .flat_map(|node| options(node, &helpers, waiting, ask))
-        .map(|option| (option.cost.total_us(), option))
-        .collect();
+    let score = |lonely: bool| -> Vec<(u64, Explanation)> {
+        let options = decodes
+            .iter()
+            .flat_map(|node| options(node, &helpers, waiting, lonely, ask));
+        options
+            .map(|option| (option.cost.total_us(), option))
+            .collect()
+    };
+    let mut scored = score(false);
+    if scored.is_empty() {
+        scored = score(true);
+    }
     scored.sort_by_key(|(total, option)| (*total, option.decode, option.prefill));
     let least = scored.first()?.0;
     let ties = scored.partition_point(|(total, _)| *total == least);
@@ -154,11 +165,13 @@ fn helpers<'a>(nodes: Vec<&'a Candidate>, waiting: f64, ask: &Ask<'_>) -> Vec<He
     helpers
 }
 
-/// What can be done with a decode node: the best helper in its reach, prefilling by itself, or both.
+/// What can be done with a decode node: the best helper in its reach, prefilling by itself, or both. A node
+/// without the prefill role does that for short prompts only, unless it is `lonely`: no pair can be made at all.
 fn options(
     node: &Candidate,
     helpers: &[Helper<'_>],
     waiting: f64,
+    lonely: bool,
     ask: &Ask<'_>,
 ) -> Vec<Explanation> {
     let uncached = ask.uncached(node.me.node);
@@ -180,7 +193,7 @@ fn options(
             ..own
         },
     });
-    let local = (node.prefill || helper.is_none()).then(|| {
+    let local = (node.prefill || short || lonely).then(|| {
         let part = node.load.prefill(uncached, waiting);
         let stall = node.load.stall(uncached, ask.prompt.output);
         Explanation {
