@@ -23,5 +23,5 @@ mod wake;
 pub use fabric::{EventSink, Export, Fabric, FabricEvent, Failure, Moved, Piece, Take};
 pub use memory::{Faults, MemFabric, MemNetwork};
 pub use shm::ShmFabric;
-pub use start::{FabricConfig, FabricError, FabricKind, UcxVersion, probe_ucx, start};
+pub use start::{FabricConfig, FabricError, FabricKind, UcxVersion, prepare_ucx, probe_ucx, start};
 pub use ucx::{UcxError, UcxFabric, UcxOptions};

@@ -89,3 +89,15 @@ pub fn start(kind: FabricKind, config: FabricConfig) -> Result<Arc<dyn Fabric>, 
 pub fn probe_ucx() -> Result<UcxVersion, FabricError> {
     Ok(crate::ucx::version()?)
 }
+
+/// Cleans the environment for UCX. To be called first in `main`: later, other threads may be reading the environment,
+/// and then nothing is done here and UCX cleans it when it is opened. True if it was done.
+pub fn prepare_ucx() -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    let alone = threads.is_ok_and(|threads| threads == 1);
+    if alone {
+        // SAFETY: this is the only thread of the process, as just counted.
+        unsafe { ucx_sys::prepare_environment() };
+    }
+    alone
+}

@@ -197,3 +197,99 @@ impl Drop for UcxFabric {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use bus_schemas::{Epoch, NodeId};
+    use gpu::Region;
+
+    use super::*;
+    use message::{BlockHeader, Control};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn config(name: &str) -> FabricConfig {
+        let node = NodeId::new(name).expect("a fine name");
+        let epoch = Epoch(1);
+        FabricConfig {
+            me: NodeRef { node, epoch },
+            region: Region::new(4, 64 * 1024).expect("256 KiB"),
+            sink: Arc::new(|_| {}),
+        }
+    }
+
+    /// Lets a stranger, which speaks UCX but not our protocol, say something to a fabric.
+    fn stranger_says(say: impl Fn(&Worker, &worker::Endpoint) -> bool) {
+        if let Err(error) = version() {
+            return println!("SKIPPED: a stranger over UCX: {error}");
+        }
+        let options = UcxOptions::default();
+        let victim = config("victim");
+        let region = Arc::clone(&victim.region);
+        let fabric = UcxFabric::start(&options, victim).expect("a fabric");
+        let CardLane::Ucx { socket, .. } = fabric.card.lane.clone() else {
+            panic!("a UCX fabric has a UCX card");
+        };
+        let own = config("stranger").region;
+        let context = Context::new(&options, &own).expect("a context");
+        let worker = Worker::new(context, options.listen).expect("a worker");
+        let endpoint = worker.connect(1, socket).expect("an endpoint");
+        assert!(say(&worker, &endpoint));
+        let end = Instant::now() + PATIENCE;
+        while fabric.moved().garbage == 0 {
+            assert!(Instant::now() < end, "nothing was noticed");
+            worker.progress();
+        }
+        let mut bytes = vec![0; region.slot_bytes()];
+        for slot in 0..region.slots() {
+            region.read(slot, 0, &mut bytes);
+            assert!(
+                bytes.iter().all(|byte| *byte == 0),
+                "slot {slot} was written"
+            );
+        }
+        worker.close(endpoint);
+        worker.retire();
+    }
+
+    #[test]
+    fn a_stranger_without_the_key_is_cut_off() {
+        let from = config("stranger").me;
+        let to = config("victim").me;
+        stranger_says(|worker, endpoint| {
+            let key = [0; 16];
+            worker.tell(endpoint, &Control::Hello { key, from, to })
+        });
+    }
+
+    #[test]
+    fn a_question_before_any_greeting_is_garbage() {
+        stranger_says(|worker, endpoint| {
+            let question = Control::Ask {
+                landing: 1,
+                offer: (Ticket([0; 16]), 0),
+                first: 0,
+                slots: Vec::new(),
+            };
+            worker.tell(endpoint, &question)
+        });
+    }
+
+    #[test]
+    fn a_block_that_nobody_asked_for_lands_nowhere() {
+        stranger_says(|worker, endpoint| {
+            let header = BlockHeader {
+                landing: 0,
+                index: 0,
+                generation: 1,
+            };
+            let answer = Control::Answer {
+                landing: 0,
+                allowed: true,
+            };
+            worker.push(endpoint, header, 0) && worker.tell(endpoint, &answer)
+        });
+    }
+}

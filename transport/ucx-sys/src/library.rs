@@ -30,9 +30,10 @@ const DIRECTORY: &str = "THALAMUS_UCX_DIR";
 const OPERATORS: &str = "THALAMUS_UCX_";
 /// Set for UCX unless an operator says otherwise. Settings of a transport are here because UCX's interface takes them
 /// under names that changed between versions; the environment works with all.
-const FORCED: [(&str, &str); 6] = [
+const FORCED: [(&str, &str); 7] = [
     ("UCX_HANDLE_ERRORS", "none"),   // it would trap SIGSEGV
     ("UCX_MEM_EVENTS", "n"),         // it would hook the allocator
+    ("UCX_TCP_PUT_ENABLE", "n"),     // 1.13 aborts when a peer resets a put of a frozen sender
     ("UCX_TCP_KEEPIDLE", "2s"),      // a dead host is noticed within a ticket's life
     ("UCX_TCP_CONN_NB", "y"),        // a host that does not answer must not stop the thread
     ("UCX_TCP_TX_SEG_SIZE", "64k"),  // larger segments double the rate over tcp
