@@ -171,26 +171,19 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let current = |id| {
-            state
-                .running
-                .as_ref()
-                .is_some_and(|(actor, _)| actor.get_id() == id)
-        };
-        match event {
-            SupervisionEvent::ActorFailed(actor, error) if current(actor.get_id()) => {
-                state.broke(&me, &error.to_string()).await;
-            }
-            SupervisionEvent::ActorTerminated(actor, _, reason) if current(actor.get_id()) => {
-                state
-                    .broke(&me, reason.as_deref().unwrap_or("it ended by itself"))
-                    .await;
-            }
-            SupervisionEvent::ActorFailed(..)
-            | SupervisionEvent::ActorTerminated(..)
-            | SupervisionEvent::ActorStarted(_)
+        let (actor, why) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => (actor, error.to_string()),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => (
+                actor,
+                reason.unwrap_or_else(|| "it ended by itself".to_owned()),
+            ),
+            SupervisionEvent::ActorStarted(_)
             | SupervisionEvent::ProcessGroupChanged(_)
-            | SupervisionEvent::PidLifecycleEvent(_) => {}
+            | SupervisionEvent::PidLifecycleEvent(_) => return Ok(()),
+        };
+        let current = state.running.as_ref().map(|(running, _)| running.get_id());
+        if current == Some(actor.get_id()) {
+            state.broke(&me, &why).await;
         }
         Ok(())
     }

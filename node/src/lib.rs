@@ -5,10 +5,18 @@
 
 pub mod chat;
 pub mod cli;
+pub mod cluster;
 pub mod config;
+pub mod ctl;
 pub mod doctor;
 pub mod exit;
+pub mod fabric_choice;
+pub mod logging;
 pub mod run;
+pub mod serve;
+pub mod signals;
+pub mod tokenize;
+pub mod up;
 
 use std::process::ExitCode;
 

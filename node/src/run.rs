@@ -3,8 +3,9 @@
 use crate::{
     chat,
     cli::{Cli, Command, ConfigCommand},
-    doctor,
+    ctl, doctor,
     exit::Failure,
+    serve, tokenize, up,
 };
 
 /// Runs a command to its end.
@@ -20,9 +21,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             print!("{}", version());
             Ok(())
         }
-        Command::Up(_) | Command::Serve(_) | Command::Ctl(_) | Command::Tokenize(_) => Err(
-            Failure::Failed(anyhow::anyhow!("this build has no such command yet")),
-        ),
+        Command::Up(settings) => up::run(settings.load()?.config),
+        Command::Serve(settings) => serve::run(settings.load()?.config),
+        Command::Ctl(args) => ctl::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
     }
 }
 

@@ -4,7 +4,11 @@
 //! rows make the structs, the TOML keys (`gateway.listen`), the variables (`THALAMUS_GATEWAY_LISTEN`) and the
 //! help of the flags. Nothing here reads anything.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use bus_schemas::{NodeId, Roles, limits};
 
@@ -185,10 +189,12 @@ settings! {
 
     /// UCX. Its own UCX_* variables are not read.
     Ucx {
-        /// Transports that it may use, such as tcp or rc,cuda; none lets it choose.
+        /// Transports that it may use, such as tcp or rc,ud,cuda; tcp when absent.
         tls: Vec<String> = "", any();
-        /// Devices of the cluster's network, such as eth0 or mlx5_0:1; none lets it choose.
+        /// Devices of the cluster's network, such as eth0 or mlx5_0:1; loopback when absent.
         net_devices: Vec<String> = "", any();
+        /// The address of this node on those devices; loopback when absent.
+        listen: Option<IpAddr> = "", any();
     }
 
     /// The scripted engine.

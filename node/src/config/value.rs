@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Display,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -139,6 +139,18 @@ impl Value for PathBuf {
 impl Value for SocketAddr {
     fn expects() -> &'static str {
         "an address and port such as 127.0.0.1:8080 or [::1]:8080"
+    }
+    fn read(raw: &Raw) -> Option<Self> {
+        raw.text()?.parse().ok()
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted(self))
+    }
+}
+
+impl Value for IpAddr {
+    fn expects() -> &'static str {
+        "an address such as 10.0.0.1 or ::1"
     }
     fn read(raw: &Raw) -> Option<Self> {
         raw.text()?.parse().ok()

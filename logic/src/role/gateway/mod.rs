@@ -21,7 +21,7 @@ pub use self::open::OpenView;
 use super::{Dest, Outgoing};
 use crate::{
     core::{Core, Micros},
-    member::Members,
+    member::{Member, Members},
 };
 
 /// What a gateway is told at its start.
@@ -140,8 +140,8 @@ pub struct Snapshot {
     pub open: Vec<OpenView>,
     /// Cancels not yet confirmed.
     pub cancels: usize,
-    /// Live nodes that it knows.
-    pub nodes: Vec<NodeRef>,
+    /// Nodes it hears, itself among them.
+    pub nodes: Vec<Member>,
     /// Models of live workers with their card hash, sorted, without repeats.
     pub models: Vec<(String, u64)>,
     /// Counters.
@@ -469,7 +469,7 @@ impl Core for Gateway {
         Snapshot {
             open: self.open.values().map(Open::view).collect(),
             cancels: self.cancels.len(),
-            nodes: self.members.iter().map(|m| m.me).collect(),
+            nodes: self.members.iter().cloned().collect(),
             models,
             counters: self.counters,
             intake: self.intake,

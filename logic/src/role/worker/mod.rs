@@ -356,10 +356,8 @@ impl Worker {
         beat: bus_schemas::messages::Beat,
         out: &mut Vec<Effect>,
     ) {
-        if from.node == self.config.me.node {
-            return;
-        }
-        let card = (!beat.fabric.is_empty()).then(|| beat.fabric.clone());
+        let other = from.node != self.config.me.node;
+        let card = (other && !beat.fabric.is_empty()).then(|| beat.fabric.clone());
         let observed = self.members.observe(now, from, beat);
         if let Observed::Restarted(old) = observed {
             self.node_lost(now, old, out);

@@ -11,6 +11,7 @@ use super::{Counters, Worker, sequence::Sequence};
 use crate::{
     core::Micros,
     kv::{self, Counts},
+    member::Member,
 };
 
 /// A request on a worker.
@@ -93,8 +94,8 @@ pub struct Snapshot {
     pub audit: Audit,
     /// What it has counted.
     pub counters: Counters,
-    /// Nodes it hears.
-    pub nodes: Vec<NodeRef>,
+    /// Nodes it hears, itself among them.
+    pub nodes: Vec<Member>,
 }
 
 impl Worker {
@@ -119,7 +120,7 @@ impl Worker {
             load: self.load(),
             audit: self.audit(),
             counters: self.counters,
-            nodes: self.members.iter().map(|m| m.me).collect(),
+            nodes: self.members.iter().cloned().collect(),
         }
     }
 

@@ -1,0 +1,150 @@
+//! Loads a model: its text side, its engine, and how many blocks of memory it gets.
+//!
+//! Weights are mapped, not copied, so several workers of one process share them.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use engine::{
+    Engine,
+    card::CardFiles,
+    model::{ModelEngine, ModelOptions},
+    scripted::{ScriptedConfig, ScriptedEngine},
+    text::TextModel,
+};
+use gpu::Region;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::{Config, ModelSource};
+
+/// Share of the free memory that blocks of all workers of a process get together.
+const MEMORY_SHARE: u64 = 4;
+/// Blocks that a worker gets at least and at most unless told otherwise.
+const BLOCKS_DEFAULT: (u64, u64) = (64, 8192);
+
+/// A model ready to be worked with.
+pub struct LoadedModel {
+    /// Name that clients use.
+    pub name: String,
+    /// Its files.
+    pub card: CardFiles,
+    /// Its engine.
+    pub engine: Box<dyn Engine>,
+    /// Memory of its blocks.
+    pub region: Arc<Region>,
+}
+
+/// Loads the configured model for one of `workers` workers of this process.
+///
+/// # Errors
+/// Whatever is wrong with the checkpoint, or not enough memory.
+pub fn load_model(config: &Config, workers: u64) -> anyhow::Result<LoadedModel> {
+    let source = config
+        .worker
+        .model
+        .as_ref()
+        .context("no model: give --model DIR (a Hugging Face folder) or --model script/NAME")?;
+    let (card, engine): (CardFiles, Box<dyn Engine>) = match source {
+        ModelSource::Directory(dir) => load_directory(dir, config, workers)?,
+        ModelSource::Script(script) => load_script(script, config)?,
+    };
+    let name = config
+        .worker
+        .model_name
+        .clone()
+        .unwrap_or_else(|| card.name().to_owned());
+    let shape = engine.shape();
+    let slots = match config.worker.kv_blocks {
+        0 => blocks_for(shape.block_bytes as u64, workers),
+        blocks => blocks,
+    };
+    let region = Region::new(slots, shape.block_bytes)?;
+    Ok(LoadedModel {
+        name,
+        card,
+        engine,
+        region,
+    })
+}
+
+fn load_directory(
+    dir: &Path,
+    config: &Config,
+    workers: u64,
+) -> anyhow::Result<(CardFiles, Box<dyn Engine>)> {
+    let block_tokens = config.worker.block_tokens;
+    let card = CardFiles::read(dir, block_tokens)?;
+    let text = TextModel::from_files(&card)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let threads = match u64::from(config.worker.threads) {
+        0 => (cores / workers.max(1)).max(1),
+        threads => threads,
+    };
+    let options = ModelOptions {
+        block_tokens,
+        threads: usize::try_from(threads).ok(),
+        context_tokens: Some(text.context_tokens()),
+        ..ModelOptions::default()
+    };
+    let bar = progress_bar();
+    let engine = ModelEngine::load(dir, text.vocabulary(), options, |p| {
+        bar.set_length(p.total_bytes);
+        bar.set_position(p.done_bytes);
+    })?;
+    bar.finish_and_clear();
+    let facts: Vec<String> = engine
+        .spec()
+        .describe()
+        .into_iter()
+        .map(|(what, value)| format!("{what} {value}"))
+        .collect();
+    tracing::info!(model = %dir.display(), "model loaded: {}", facts.join(", "));
+    Ok((card, Box::new(engine)))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template(
+        "loading weights [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec}",
+    );
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn load_script(script: &str, config: &Config) -> anyhow::Result<(CardFiles, Box<dyn Engine>)> {
+    let settings = &config.script;
+    let name = format!("script/{script}");
+    let scripted = ScriptedConfig {
+        block_tokens: config.worker.block_tokens,
+        block_bytes: settings.block_bytes as usize,
+        step_delay: Duration::from_micros(settings.step_delay_us),
+        token_delay: Duration::from_micros(settings.token_delay_us),
+        ..ScriptedConfig::new(name.parse()?)
+    };
+    let card = CardFiles::scripted(
+        &name,
+        scripted.context_tokens,
+        scripted.block_bytes,
+        scripted.block_tokens,
+    );
+    let engine = ScriptedEngine::new(scripted)?;
+    Ok((card, Box::new(engine)))
+}
+
+/// Blocks that fit this worker's share of what memory is free.
+fn blocks_for(block_bytes: u64, workers: u64) -> u32 {
+    let share = available_bytes() / MEMORY_SHARE / workers.max(1);
+    let blocks = (share / block_bytes.max(1)).clamp(BLOCKS_DEFAULT.0, BLOCKS_DEFAULT.1);
+    u32::try_from(blocks).unwrap_or(u32::MAX)
+}
+
+/// What the system says is available; 1 GiB where it does not say.
+fn available_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|kb| kb.trim().parse::<u64>().ok())
+        .map_or(1 << 30, |kb| kb * 1024)
+}

@@ -1,0 +1,82 @@
+//! Logs: a filter that can be changed while the process runs, lines for people or JSON for programs.
+//!
+//! It never logs a prompt, an output or a secret; neither does anybody else.
+
+use std::sync::{Arc, Mutex};
+
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
+
+use crate::config::schema::Log;
+
+/// Why levels cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LevelError {
+    /// The filter does not parse.
+    #[error(
+        "{0:?} is no log filter: {1}; say a target and one of off, error, warn, info, debug, trace"
+    )]
+    Filter(String, String),
+    /// Logging was never set up, or by somebody else.
+    #[error("this process's log cannot be changed")]
+    Fixed,
+}
+
+/// A handle to the filter.
+#[derive(Clone, Default)]
+pub struct Levels {
+    handle: Option<reload::Handle<EnvFilter, Registry>>,
+    said: Arc<Mutex<String>>,
+}
+
+impl std::fmt::Debug for Levels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Levels")
+    }
+}
+
+impl Levels {
+    /// Changes one target's level, or everybody's with `all`.
+    ///
+    /// # Errors
+    /// [`LevelError`].
+    pub fn set(&self, target: &str, level: &str) -> Result<(), LevelError> {
+        let handle = self.handle.as_ref().ok_or(LevelError::Fixed)?;
+        let mut said = self
+            .said
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let text = match target {
+            "all" => level.to_owned(),
+            target => format!("{said},{target}={level}"),
+        };
+        let filter = EnvFilter::try_new(&text)
+            .map_err(|e| LevelError::Filter(text.clone(), e.to_string()))?;
+        handle.reload(filter).map_err(|_| LevelError::Fixed)?;
+        *said = text;
+        Ok(())
+    }
+}
+
+/// Sets logging up for this process, on standard error.
+///
+/// # Errors
+/// [`LevelError`] if the filter makes no sense.
+pub fn init(log: &Log) -> Result<Levels, LevelError> {
+    let filter = EnvFilter::try_new(&log.filter)
+        .map_err(|e| LevelError::Filter(log.filter.clone(), e.to_string()))?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let done = if log.json {
+        registry.with(lines.json()).try_init()
+    } else {
+        registry.with(lines.compact()).try_init()
+    };
+    let said = Arc::new(Mutex::new(log.filter.clone()));
+    Ok(Levels {
+        handle: done.is_ok().then_some(handle),
+        said,
+    })
+}
