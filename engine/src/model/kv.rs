@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_back_in_the_format_asked_for() {
-        let values = [1.0, -2.5, 3.141_592_7, 0.0, 1e-20, 5e9, -0.1, 7.0];
+        let values = [1.0, -2.5, 3.3, 0.0, 1e-20, 5e9, -0.1, 7.0];
         for (dtype, tolerance) in [(KvDtype::F32, 0.0), (KvDtype::Bf16, 1.0 / 256.0)] {
             let layout = layout(dtype);
             let kv = Region::new(2, layout.block_bytes()).expect("a small region");

@@ -76,7 +76,7 @@ impl Spec {
         let family = family(config)?;
         let heads = config.count("num_attention_heads")?;
         let kv_heads = config.count_opt("num_key_value_heads")?.unwrap_or(heads);
-        if heads % kv_heads != 0 {
+        if !heads.is_multiple_of(kv_heads) {
             let expected = format!("a divisor of num_attention_heads ({heads})");
             return Err(config.wrong("num_key_value_heads", expected));
         }
@@ -189,14 +189,14 @@ fn family(config: &Config) -> Result<Family, CheckpointError> {
 fn head_dim(config: &Config, hidden: usize, heads: usize) -> Result<usize, CheckpointError> {
     let dim = match config.count_opt("head_dim")? {
         Some(dim) => dim,
-        None if hidden % heads == 0 => hidden / heads,
+        None if hidden.is_multiple_of(heads) => hidden / heads,
         None => {
             let expected =
                 format!("a multiple of num_attention_heads ({heads}), as head_dim is missing");
             return Err(config.wrong("hidden_size", expected));
         }
     };
-    if dim % 2 == 0 {
+    if dim.is_multiple_of(2) {
         Ok(dim)
     } else {
         Err(config.wrong("head_dim", format!("an even number (it comes to {dim})")))

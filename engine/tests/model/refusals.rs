@@ -64,7 +64,10 @@ impl Copy {
     }
 
     fn refused(self, says: &[&str]) {
-        let error = load(self.path()).err().expect("must be refused").to_string();
+        let error = load(self.path())
+            .err()
+            .expect("must be refused")
+            .to_string();
         for part in says {
             assert!(error.contains(part), "{error:?} does not say {part:?}");
         }

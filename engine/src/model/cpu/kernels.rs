@@ -6,7 +6,7 @@
 
 use super::{
     isa::dispatched,
-    weights::{Bf16, F16, F32, Format, Numbers},
+    weights::{Bf16, Element, F16, F32, Format, elements, widen},
 };
 
 /// Lanes of a dot product: one AVX-512 register, or two or four narrower ones.
@@ -32,26 +32,51 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Dot products of `x` with each of `w`.
+/// Dot products of each of `x` with each of `w`, all of one length.
 #[inline(always)]
-fn dots<N: Numbers, const C: usize>(x: &[f32], w: [N; C]) -> [f32; C] {
-    let mut sums = [[0.0; LANES]; C];
-    let (chunks, tail) = x.as_chunks::<LANES>();
-    for (i, xs) in chunks.iter().enumerate() {
+fn dots<E: Element, const R: usize, const C: usize>(x: [&[f32]; R], w: [&[E]; C]) -> [[f32; C]; R] {
+    let mut sums = [[[0.0; LANES]; C]; R];
+    let chunks = x[0].len() / LANES;
+    let whole_x = x.map(|x| &x.as_chunks::<LANES>().0[..chunks]);
+    let whole_w = w.map(|w| &w.as_chunks::<LANES>().0[..chunks]);
+    for i in 0..chunks {
         for c in 0..C {
-            let ws = w[c].lanes(i * LANES);
-            for lane in 0..LANES {
-                sums[c][lane] += xs[lane] * ws[lane];
+            let w = whole_w[c][i].map(E::widen);
+            for r in 0..R {
+                add_products(&mut sums[r][c], &whole_x[r][i], &w);
             }
         }
     }
-    let whole = x.len() - tail.len();
-    for c in 0..C {
-        for (lane, value) in tail.iter().enumerate() {
-            sums[c][lane] += value * w[c].one(whole + lane);
+    let tail = chunks * LANES;
+    if tail < x[0].len() {
+        for r in 0..R {
+            for c in 0..C {
+                add_products(
+                    &mut sums[r][c],
+                    &padded(&x[r][tail..]),
+                    &padded(&w[c][tail..]),
+                );
+            }
         }
     }
-    sums.map(fold)
+    sums.map(|row| row.map(fold))
+}
+
+#[inline(always)]
+fn add_products(sums: &mut [f32; LANES], x: &[f32; LANES], w: &[f32; LANES]) {
+    for lane in 0..LANES {
+        sums[lane] += x[lane] * w[lane];
+    }
+}
+
+/// The elements, then zeros.
+#[inline(always)]
+fn padded<E: Element>(elements: &[E]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    for (lane, element) in lanes.iter_mut().zip(elements) {
+        *lane = element.widen();
+    }
+    lanes
 }
 
 /// Sum of the lanes, by halves.
@@ -72,64 +97,67 @@ dispatched! {
     /// `scratch` has room for [`COLUMNS`] rows of the matrix.
     fn products(matrix: Matrix<'_>, first: usize, x: &[f32], out: &mut [f32], scratch: &mut [f32]) {
         match matrix.format {
-            Format::F32 => all_products(matrix, F32::new, F32::widen, first, x, out, scratch),
-            Format::F16 => all_products(matrix, F16::new, F16::widen, first, x, out, scratch),
-            Format::Bf16 => all_products(matrix, Bf16::new, Bf16::widen, first, x, out, scratch),
+            Format::F32 => all_products::<F32>(matrix, first, x, out, scratch),
+            Format::F16 => all_products::<F16>(matrix, first, x, out, scratch),
+            Format::Bf16 => all_products::<Bf16>(matrix, first, x, out, scratch),
         }
     }
 }
 
 #[inline(always)]
-fn all_products<'a, N: Numbers>(
-    matrix: Matrix<'a>,
-    view: impl Fn(&'a [u8]) -> N,
-    widen: impl Fn(N, &mut [f32]),
+fn all_products<E: Element>(
+    matrix: Matrix<'_>,
     first: usize,
     x: &[f32],
     out: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let rows = x.len() / matrix.columns;
-    let row = |n| view(matrix.row(n));
-    let mut chunks = out.chunks_exact_mut(rows * COLUMNS);
+    let columns = matrix.columns;
+    let rows = x.len() / columns;
+    let row = |n| elements::<E>(matrix.row(n));
     let mut at = first;
-    for out in &mut chunks {
-        let w: [N; COLUMNS] = std::array::from_fn(|c| row(at + c));
-        some_products(w, &widen, x, out, scratch, matrix.columns);
+    let mut groups = out.chunks_exact_mut(rows * COLUMNS);
+    for out in &mut groups {
+        let w: [&[E]; COLUMNS] = std::array::from_fn(|c| row(at + c));
+        if rows < WIDEN_ROWS {
+            some_products(w, x, out);
+        } else {
+            for (row, wide) in w.iter().zip(scratch.chunks_exact_mut(columns)) {
+                widen(row, wide);
+            }
+            let wide: [&[f32]; COLUMNS] =
+                std::array::from_fn(|c| &scratch[c * columns..(c + 1) * columns]);
+            some_products(wide, x, out);
+        }
         at += COLUMNS;
     }
-    for out in chunks.into_remainder().chunks_exact_mut(rows) {
-        some_products([row(at)], &widen, x, out, scratch, matrix.columns);
+    for out in groups.into_remainder().chunks_exact_mut(rows) {
+        some_products([row(at)], x, out);
         at += 1;
     }
 }
 
+/// Products of a few matrix rows with all of `x`.
 #[inline(always)]
-fn some_products<N: Numbers, const C: usize>(
-    w: [N; C],
-    widen: &impl Fn(N, &mut [f32]),
-    x: &[f32],
-    out: &mut [f32],
-    scratch: &mut [f32],
-    columns: usize,
-) {
+fn some_products<E: Element, const C: usize>(w: [&[E]; C], x: &[f32], out: &mut [f32]) {
+    let columns = w[0].len();
     let rows = x.len() / columns;
-    if rows < WIDEN_ROWS {
-        for (i, x) in x.chunks_exact(columns).enumerate() {
-            for (c, sum) in dots(x, w).into_iter().enumerate() {
-                out[c * rows + i] = sum;
-            }
+    let row = |r: usize| &x[r * columns..(r + 1) * columns];
+    let mut put = |r: usize, sums: [f32; C]| {
+        for (c, sum) in sums.into_iter().enumerate() {
+            out[c * rows + r] = sum;
         }
-        return;
+    };
+    let pairs = rows / 2;
+    for pair in 0..pairs {
+        let r = 2 * pair;
+        let [first, second] = dots([row(r), row(r + 1)], w);
+        put(r, first);
+        put(r + 1, second);
     }
-    for (c, row) in w.into_iter().enumerate() {
-        widen(row, &mut scratch[c * columns..(c + 1) * columns]);
-    }
-    let w: [&[f32]; C] = std::array::from_fn(|c| &scratch[c * columns..(c + 1) * columns]);
-    for (i, x) in x.chunks_exact(columns).enumerate() {
-        for (c, sum) in dots(x, w).into_iter().enumerate() {
-            out[c * rows + i] = sum;
-        }
+    if rows % 2 == 1 {
+        let [last] = dots([row(rows - 1)], w);
+        put(rows - 1, last);
     }
 }
 
@@ -137,7 +165,7 @@ dispatched! {
     /// Root-mean-square norm of each run of `weight.len()` elements of `x`, in place.
     fn normalise(x: &mut [f32], weight: &[f32], eps: f32) {
         for row in x.chunks_exact_mut(weight.len()) {
-            let [squares] = dots(row, [&*row]);
+            let [[squares]] = dots([row], [&*row]);
             let scale = 1.0 / (squares / weight.len() as f32 + eps).sqrt();
             for (value, weight) in row.iter_mut().zip(weight) {
                 *value = *weight * (*value * scale);
@@ -260,13 +288,14 @@ fn score(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
     let mut outs = scores.chunks_exact_mut(COLUMNS);
     for (keys, out) in (&mut fours).zip(&mut outs) {
         let w: [&[f32]; COLUMNS] = std::array::from_fn(|c| &keys[c * dim..(c + 1) * dim]);
-        for (out, sum) in out.iter_mut().zip(dots(query, w)) {
+        let [sums] = dots([query], w);
+        for (out, sum) in out.iter_mut().zip(sums) {
             *out = sum * scale;
         }
     }
     let rest = fours.remainder().chunks_exact(dim);
     for (key, out) in rest.zip(outs.into_remainder()) {
-        let [sum] = dots(query, [key]);
+        let [[sum]] = dots([query], [key]);
         *out = sum * scale;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Elements are little-endian bytes with no promise of alignment; widening is exact. Nothing here computes.
 
-use super::kernels::LANES;
+use bytemuck::{Pod, Zeroable};
 
 /// Number formats of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,117 +24,116 @@ impl Format {
     /// Index of the first element that is infinite or not a number.
     pub(in crate::model) fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
         match self {
-            Self::F32 => F32::new(bytes).first_not_finite(),
-            Self::F16 => F16::new(bytes).first_not_finite(),
-            Self::Bf16 => Bf16::new(bytes).first_not_finite(),
+            Self::F32 => first_not_finite(elements::<F32>(bytes)),
+            Self::F16 => first_not_finite(elements::<F16>(bytes)),
+            Self::Bf16 => first_not_finite(elements::<Bf16>(bytes)),
         }
     }
 
     /// Widens all elements into `into`, which has as many.
     pub(in crate::model) fn widen(self, bytes: &[u8], into: &mut [f32]) {
         match self {
-            Self::F32 => F32::new(bytes).widen(into),
-            Self::F16 => F16::new(bytes).widen(into),
-            Self::Bf16 => Bf16::new(bytes).widen(into),
+            Self::F32 => widen(elements::<F32>(bytes), into),
+            Self::F16 => widen(elements::<F16>(bytes), into),
+            Self::Bf16 => widen(elements::<Bf16>(bytes), into),
         }
     }
 }
 
-/// A row of numbers that can be read as f32.
-pub(super) trait Numbers: Copy {
-    /// `LANES` of them from `at` on.
-    fn lanes(self, at: usize) -> [f32; LANES];
-    /// The one at `at`.
-    fn one(self, at: usize) -> f32;
+/// A number that can be read as f32.
+pub(super) trait Element: Pod {
+    /// Its value.
+    fn widen(self) -> f32;
+    /// Whether it is neither infinite nor not a number.
+    fn is_finite(self) -> bool;
 }
 
-impl Numbers for &[f32] {
+/// Little-endian 32-bit float.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(super) struct F32([u8; 4]);
+
+/// Little-endian IEEE half.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(super) struct F16([u8; 2]);
+
+/// The upper half of a little-endian 32-bit float.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(super) struct Bf16([u8; 2]);
+
+impl Element for f32 {
     #[inline(always)]
-    fn lanes(self, at: usize) -> [f32; LANES] {
-        *self[at..]
-            .first_chunk()
-            .expect("the caller stays inside the row")
+    fn widen(self) -> f32 {
+        self
     }
     #[inline(always)]
-    fn one(self, at: usize) -> f32 {
-        self[at]
+    fn is_finite(self) -> bool {
+        self.to_bits() & 0x7f80_0000 != 0x7f80_0000
     }
 }
 
-macro_rules! weights {
-    ($name:ident, $bytes:literal, $widen:expr, $exponent:expr) => {
-        /// A row of this format.
-        #[derive(Clone, Copy)]
-        pub(super) struct $name<'a>(&'a [[u8; $bytes]]);
-
-        impl<'a> $name<'a> {
-            /// Views bytes as elements.
-            #[inline(always)]
-            pub(super) fn new(bytes: &'a [u8]) -> Self {
-                Self(bytes.as_chunks().0)
-            }
-            /// Widens all into `into`.
-            #[inline(always)]
-            pub(super) fn widen(self, into: &mut [f32]) {
-                for (to, from) in into.iter_mut().zip(self.0) {
-                    *to = $widen(*from);
-                }
-            }
-            fn first_not_finite(self) -> Option<usize> {
-                /// Elements looked at without a branch.
-                const STRIDE: usize = 256;
-                let bad = |e: &[u8; $bytes]| $exponent(*e);
-                let chunk = self
-                    .0
-                    .chunks(STRIDE)
-                    .position(|chunk| chunk.iter().fold(false, |any, e| any | bad(e)))?;
-                self.0[chunk * STRIDE..]
-                    .iter()
-                    .position(bad)
-                    .map(|at| chunk * STRIDE + at)
-            }
-        }
-
-        impl Numbers for $name<'_> {
-            #[inline(always)]
-            fn lanes(self, at: usize) -> [f32; LANES] {
-                let chunk: &[_; LANES] = self.0[at..]
-                    .first_chunk()
-                    .expect("the caller stays inside the row");
-                chunk.map($widen)
-            }
-            #[inline(always)]
-            fn one(self, at: usize) -> f32 {
-                $widen(self.0[at])
-            }
-        }
-    };
+impl Element for F32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_le_bytes(self.0)
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        Element::is_finite(self.widen())
+    }
 }
 
-weights!(F32, 4, f32::from_le_bytes, |e| {
-    u32::from_le_bytes(e) & 0x7f80_0000 == 0x7f80_0000
-});
-weights!(F16, 2, widen_f16, |e| {
-    u16::from_le_bytes(e) & 0x7c00 == 0x7c00
-});
-weights!(Bf16, 2, widen_bf16, |e| {
-    u16::from_le_bytes(e) & 0x7f80 == 0x7f80
-});
-
-#[inline(always)]
-fn widen_bf16(bytes: [u8; 2]) -> f32 {
-    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
+impl Element for F16 {
+    /// Shifts exponent and mantissa into place and corrects the bias by an exact product, subnormals included. Weights
+    /// are finite, which was checked when they were loaded.
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        /// 2^112: the difference of the two exponent biases.
+        const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
+        let half = u32::from(u16::from_le_bytes(self.0));
+        let magnitude = f32::from_bits((half & 0x7fff) << 13) * REBIAS;
+        f32::from_bits(magnitude.to_bits() | (half & 0x8000) << 16)
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        u16::from_le_bytes(self.0) & 0x7c00 != 0x7c00
+    }
 }
 
-/// Shifts exponent and mantissa into place and corrects the bias by an exact product, subnormals included. Weights
-/// are finite, which was checked when they were loaded.
+impl Element for Bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(u16::from_le_bytes(self.0)) << 16)
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        u16::from_le_bytes(self.0) & 0x7f80 != 0x7f80
+    }
+}
+
+/// Views bytes as elements; they hold a whole number of them, which the checkpoint's header was checked for.
 #[inline(always)]
-fn widen_f16(bytes: [u8; 2]) -> f32 {
-    /// 2^112: the difference of the two exponent biases.
-    const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
-    let half = u32::from(u16::from_le_bytes(bytes));
-    let magnitude = f32::from_bits((half & 0x7fff) << 13) * REBIAS;
-    f32::from_bits(magnitude.to_bits() | (half & 0x8000) << 16)
+pub(super) fn elements<E: Element>(bytes: &[u8]) -> &[E] {
+    bytemuck::cast_slice(bytes)
+}
+
+/// Widens all elements into `into`.
+#[inline(always)]
+pub(super) fn widen<E: Element>(elements: &[E], into: &mut [f32]) {
+    for (to, from) in into.iter_mut().zip(elements) {
+        *to = from.widen();
+    }
+}
+
+fn first_not_finite<E: Element>(elements: &[E]) -> Option<usize> {
+    /// Elements looked at without a branch.
+    const STRIDE: usize = 256;
+    let any_bad = |chunk: &[E]| chunk.iter().fold(false, |any, e| any | !e.is_finite());
+    let start = elements.chunks(STRIDE).position(any_bad)? * STRIDE;
+    let bad = elements[start..].iter().position(|e| !e.is_finite())?;
+    Some(start + bad)
 }
 
 #[cfg(test)]
@@ -146,7 +145,7 @@ mod tests {
         for bits in 0..=u16::MAX {
             let expected = half::f16::from_bits(bits);
             if expected.is_finite() {
-                let found = widen_f16(bits.to_le_bytes());
+                let found = F16(bits.to_le_bytes()).widen();
                 assert_eq!(found.to_bits(), expected.to_f32().to_bits(), "{bits:#x}");
             }
             let bytes = bits.to_le_bytes();
@@ -161,7 +160,7 @@ mod tests {
             let expected = half::bf16::from_bits(bits).to_f32();
             let bytes = bits.to_le_bytes();
             assert!(
-                expected.is_nan() || widen_bf16(bytes) == expected,
+                expected.is_nan() || Bf16(bytes).widen() == expected,
                 "{bits:#x}"
             );
             let bad = Format::Bf16.first_not_finite(&bytes).is_some();
