@@ -290,7 +290,7 @@ impl CardFetch {
 
     /// Takes a part. One that is not wanted now, or goes past the end, changes nothing.
     pub fn add(&mut self, offset: u64, bytes: &[u8]) {
-        let fits = offset + bytes.len() as u64 <= self.total;
+        let fits = bytes.len() as u64 <= self.total.saturating_sub(offset);
         if self.wanted() == Some(offset) && fits {
             self.image.extend_from_slice(bytes);
         }

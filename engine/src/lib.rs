@@ -43,7 +43,9 @@ pub trait Engine: Send {
     fn step(&mut self, plan: &StepPlan, kv: &Region) -> Result<StepResult, EngineError>;
 }
 pub mod card;
-pub mod text;
 pub mod checkpoint;
 pub mod model;
 pub mod sample;
+pub mod scripted;
+pub mod simulated;
+pub mod text;

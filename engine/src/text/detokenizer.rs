@@ -58,6 +58,9 @@ impl Detokenizer {
 
     /// Takes from the first bytes of a text what the tokenizer had put before it.
     fn without_start<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if bytes.is_empty() {
+            return bytes;
+        }
         let spaces = bytes.iter().take_while(|byte| **byte == b' ').count();
         let lost = match self.start {
             Start::Plain => return bytes,

@@ -135,7 +135,7 @@ impl ChatTemplate {
                 Value::from(input.add_generation_prompt),
             ),
         ];
-        tokens.chain(own).chain(fixed).collect()
+        Value::from_pairs(tokens.chain(own).chain(fixed))
     }
 }
 
