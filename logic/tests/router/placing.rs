@@ -173,7 +173,7 @@ fn bookings_spread_what_no_beat_shows_yet() {
 }
 
 #[test]
-fn a_booking_ends_a_beat_after_it_is_covered_or_with_a_lease() {
+fn bookings_and_unanswered_attempts_end_with_a_lease_and_covered_ones_sooner() {
     let mut bench = Bench::with(&["d1"]);
     bench.pass(0);
     bench.admit(7, 1, admit(7));
@@ -192,7 +192,18 @@ fn a_booking_ends_a_beat_after_it_is_covered_or_with_a_lease() {
     );
     bench.pass(BEAT_US);
     assert_eq!(bench.state().bookings, 1);
-    bench.pass(LEASE_US);
+    // The worker lives and beats, but never answers.
+    for _ in 0..LEASE_US / BEAT_US {
+        bench.pass(BEAT_US);
+        bench.beat(
+            node("d1"),
+            bus_schemas::messages::Beat {
+                notice: 1,
+                ..beat_of("d1")
+            },
+        );
+    }
+    assert_eq!(bench.state().nodes.len(), 1);
     assert_eq!((bench.state().bookings, bench.state().placing), (0, 0));
 }
 
