@@ -104,7 +104,11 @@ mod tests {
             .map(|_| Box::pin(jobs.run(1 << 20, || Ok(()))))
             .collect();
         for job in &mut waiting {
-            assert!(job.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(
+                job.as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                    .is_pending()
+            );
         }
         assert_eq!(
             jobs.run(1 << 20, || Ok(())).await,

@@ -126,9 +126,13 @@ async fn stream(
     let result = match follow(answer, cancels, &probe, &mut stream, keep_alive).await {
         Ok(None) => replies.end().await.map(|()| None),
         Ok(Some(error)) => stream.error(&error).await.map(|()| Some(error)),
-        Err(Lost) => Err(Lost),
+        Err(Lost::TooLarge) => replies.end().await.and(Err(Lost::TooLarge)),
+        Err(lost) => Err(lost),
     };
-    result.unwrap_or_else(|Lost| Some(ApiError::client_too_slow()))
+    result.unwrap_or_else(|lost| match lost {
+        Lost::Gone => Some(ApiError::cancelled()),
+        Lost::Stuck | Lost::TooLarge => Some(ApiError::client_too_slow()),
+    })
 }
 
 /// Sends chunks until the answer ends, well or with an error.
@@ -146,7 +150,7 @@ async fn follow(
         tokio::select! {
             () = answer.next(&mut events) => {}
             () = cancelled(&mut cancels) => return Ok(Some(ApiError::cancelled())),
-            () = probe.gone() => return Err(Lost),
+            () = probe.gone() => return Err(Lost::Gone),
             () = sleep_until(silent_since + keep_alive) => {
                 stream.ping().await?;
                 silent_since = Instant::now();

@@ -23,7 +23,14 @@ const PROBE_CHUNKS: u32 = 64;
 
 /// The caller cannot be reached; what runs for it is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost;
+pub(super) enum Lost {
+    /// Nobody listens.
+    Gone,
+    /// The bus does not take what is for it.
+    Stuck,
+    /// One message is larger than the bus takes; the caller was told.
+    TooLarge,
+}
 
 /// The way back to one caller.
 pub(super) struct Replies {
@@ -100,7 +107,7 @@ impl Replies {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an answer cannot be sent; its request is cancelled");
-                    return Err(Lost);
+                    return Err(Lost::Stuck);
                 }
             }
         }
@@ -121,7 +128,7 @@ impl Replies {
         if let Err(error) = self.bus.publish(publication) {
             tracing::warn!(%error, "a caller was not told that its answer is too large");
         }
-        Err(Lost)
+        Err(Lost::TooLarge)
     }
 }
 
