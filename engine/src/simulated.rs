@@ -1,4 +1,4 @@
-//! An engine that takes the time of a real one and says what `script/hash` says.
+//! An engine that takes the time of a real one and speaks from a script, as a rule `script/hash`.
 //!
 //! Its time comes from a [`Profile`]: a few constants, or a table of measured passes. It never computes anything
 //! a model would; its blocks and tokens are those of the scripted engine, and checked like them.
@@ -55,7 +55,7 @@ impl Pass {
     }
 }
 
-/// Runs `script/hash` in the time of a profile.
+/// Runs a script in the time of a profile.
 #[derive(Debug)]
 pub struct SimulatedEngine {
     profile: Profile,

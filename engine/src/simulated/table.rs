@@ -8,15 +8,18 @@ use serde_json::Value;
 
 use super::Pass;
 
+/// Points of a function, ascending, at least one.
+type Curve = Vec<(f64, f64)>;
+
 /// Passes of one model on one kind of node. Entries without a time are left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// New tokens and milliseconds, ascending.
-    prefill: Vec<(f64, f64)>,
+    prefill: Curve,
     /// Milliseconds for each pair of a new token and a cached one before it.
     pair_ms: f64,
     /// For each batch size, ascending: context and milliseconds, ascending.
-    decode: Vec<(f64, Vec<(f64, f64)>)>,
+    decode: Vec<(f64, Curve)>,
 }
 
 /// Times by batch size and context, as the file has them.
@@ -65,8 +68,8 @@ impl Table {
     }
 
     fn decode_ms(&self, batch: f64, context: f64) -> f64 {
-        let at = |(size, curve): &(f64, Vec<(f64, f64)>)| (*size, interpolate(curve, context));
-        let by_batch: Vec<(f64, f64)> = self.decode.iter().map(at).collect();
+        let at = |(size, curve): &(f64, Curve)| (*size, interpolate(curve, context));
+        let by_batch: Curve = self.decode.iter().map(at).collect();
         interpolate(&by_batch, batch)
     }
 
@@ -88,7 +91,7 @@ impl Table {
 }
 
 impl Grid {
-    fn curves(self) -> Result<Vec<(f64, Vec<(f64, f64)>)>, String> {
+    fn curves(self) -> Result<Vec<(f64, Curve)>, String> {
         let whole = self.ms.len() == self.batch.len()
             && self.ms.iter().all(|row| row.len() == self.context.len());
         if !whole {
@@ -122,8 +125,8 @@ fn field<T: DeserializeOwned>(value: &Value, key: &str) -> Result<T, String> {
 }
 
 /// Points of a curve, at least one, ascending, none negative.
-fn curve(key: &str, points: impl Iterator<Item = (f64, f64)>) -> Result<Vec<(f64, f64)>, String> {
-    let points: Vec<(f64, f64)> = points.collect();
+fn curve(key: &str, points: impl Iterator<Item = (f64, f64)>) -> Result<Curve, String> {
+    let points: Curve = points.collect();
     ascending(key, points.iter().map(|(at, _)| *at))?;
     match points.iter().find(|(_, ms)| *ms < 0.0) {
         None => Ok(points),

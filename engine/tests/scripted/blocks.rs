@@ -86,14 +86,14 @@ fn any_single_corrupted_byte_shows() {
 #[test]
 fn a_missing_block_shows() {
     for script in SCRIPTS {
-        for missing in 0..BLOCKS.len() {
+        for missing in BLOCKS {
             let kv = region();
             let ids = prefilled(script, &kv);
-            kv.write(BLOCKS[missing], 0, &[0; BLOCK_BYTES]);
+            kv.write(missing, 0, &[0; BLOCK_BYTES]);
             assert_eq!(
                 next(script, &kv, &ids, &BLOCKS),
                 BROKEN,
-                "{script}, block {missing}"
+                "{script}, slot {missing}"
             );
         }
     }
