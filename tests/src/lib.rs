@@ -5,3 +5,4 @@
 
 pub mod ledger;
 pub mod tidy;
+pub mod up;
