@@ -92,9 +92,9 @@ pub fn parse_chat(object: Map<String, Value>) -> Result<Parsed<ChatAsk>, ApiErro
 /// Values that ask for nothing: what some SDKs always send.
 pub(super) fn is_idle(name: &str, value: &Value) -> bool {
     match (name, value) {
+        ("skip_special_tokens", Value::Bool(skip)) => *skip,
         (_, Value::Bool(false)) => true,
         (_, Value::Array(list)) if list.is_empty() => true,
-        ("skip_special_tokens", Value::Bool(true)) => true,
         ("tool_choice" | "function_call", Value::String(word)) => word == "none" || word == "auto",
         ("response_format", Value::Object(format)) => {
             format.get("type").and_then(Value::as_str) == Some("text")

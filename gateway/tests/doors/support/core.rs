@@ -11,17 +11,17 @@ use std::{
 use bus_schemas::{
     ChoiceEnd, EndReason, FailReason, Item, Outcome, Record, RequestId, RequestSpec,
 };
-pub use engine::text::END;
+pub(crate) use engine::text::END;
 use engine::text::TextModel;
 use gateway::backend::{Backend, ModelEntry, StreamEvent, Submission, SubmitError};
 use tokio::sync::{mpsc, watch};
 
 /// Name of the double's model.
-pub const MODEL: &str = "script/double";
+pub(crate) const MODEL: &str = "script/double";
 
 /// What the core does next.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// Delivers.
     Send(StreamEvent),
     /// Takes its time.
@@ -33,7 +33,7 @@ pub enum Step {
 type Script = Box<dyn Fn(&RequestSpec) -> Vec<Step> + Send + Sync>;
 
 /// The scripted core.
-pub struct Double {
+pub(crate) struct Double {
     script: Script,
     models: Mutex<Vec<ModelEntry>>,
     refusal: Mutex<Option<SubmitError>>,
@@ -45,7 +45,7 @@ pub struct Double {
 
 impl Double {
     /// A core that plays `script`.
-    pub fn playing(
+    pub(crate) fn playing(
         script: impl Fn(&RequestSpec) -> Vec<Step> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let text = Arc::new(TextModel::byte_level(MODEL));
@@ -66,12 +66,12 @@ impl Double {
     }
 
     /// A core that says `text` in every choice, a token an event, and stops.
-    pub fn saying(text: &'static str) -> Arc<Self> {
+    pub(crate) fn saying(text: &'static str) -> Arc<Self> {
         Self::playing(move |spec| say(spec, text))
     }
 
     /// A core that says `text` and then nothing more.
-    pub fn hanging_after(text: &'static str) -> Arc<Self> {
+    pub(crate) fn hanging_after(text: &'static str) -> Arc<Self> {
         Self::playing(move |_| {
             let mut steps: Vec<_> = text
                 .bytes()
@@ -84,17 +84,17 @@ impl Double {
     }
 
     /// Refuses everything from now on.
-    pub fn refuse(&self, error: SubmitError) {
+    pub(crate) fn refuse(&self, error: SubmitError) {
         *self.refusal.lock().expect("no panic") = Some(error);
     }
 
     /// Takes nothing new from now on.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.accepting.store(false, Ordering::Relaxed);
     }
 
     /// Replaces the models.
-    pub fn serve(&self, names: &[&str], ready: bool) {
+    pub(crate) fn serve(&self, names: &[&str], ready: bool) {
         let entry = |name: &&str| ModelEntry {
             name: (*name).into(),
             text: Arc::new(TextModel::byte_level(name)),
@@ -105,19 +105,19 @@ impl Double {
     }
 
     /// What was submitted.
-    pub fn seen(&self) -> Vec<Submission> {
+    pub(crate) fn seen(&self) -> Vec<Submission> {
         self.seen.lock().expect("no panic").clone()
     }
 
     /// The only submission.
-    pub fn only(&self) -> RequestSpec {
+    pub(crate) fn only(&self) -> RequestSpec {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen[0].spec.clone()
     }
 
     /// Waits until `count` requests were cancelled.
-    pub async fn cancelled(&self, count: usize) {
+    pub(crate) async fn cancelled(&self, count: usize) {
         let mut cancelled = self.cancelled.subscribe();
         let waiting = cancelled.wait_for(|now| *now >= count);
         let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
@@ -177,7 +177,7 @@ async fn play(steps: Vec<Step>, sender: &mpsc::Sender<StreamEvent>) -> Result<()
 }
 
 /// A delivery; three tokens of the prompt were cached.
-pub fn items(items: Vec<Item>) -> StreamEvent {
+pub(crate) fn items(items: Vec<Item>) -> StreamEvent {
     StreamEvent::Items {
         items,
         cached_tokens: 3,
@@ -185,7 +185,7 @@ pub fn items(items: Vec<Item>) -> StreamEvent {
 }
 
 /// A token with made-up log-probabilities.
-pub fn record(choice: u16, index: u32, id: u32) -> Item {
+pub(crate) fn record(choice: u16, index: u32, id: u32) -> Item {
     let top = vec![(id, -0.5), (u32::from(b'?'), -1.5)];
     Item::Token(Record {
         choice,
@@ -197,12 +197,12 @@ pub fn record(choice: u16, index: u32, id: u32) -> Item {
 }
 
 /// The end of a choice.
-pub fn end(choice: u16, reason: EndReason) -> Item {
+pub(crate) fn end(choice: u16, reason: EndReason) -> Item {
     Item::End(ChoiceEnd { choice, reason })
 }
 
 /// The outcome.
-pub fn ended(outcome: Outcome) -> Step {
+pub(crate) fn ended(outcome: Outcome) -> Step {
     Step::Send(StreamEvent::Ended {
         outcome,
         retry_after_ms: None,
@@ -210,7 +210,7 @@ pub fn ended(outcome: Outcome) -> Step {
 }
 
 /// A failure that tells when to try again.
-pub fn failed(reason: FailReason, retry_after_ms: u32) -> Step {
+pub(crate) fn failed(reason: FailReason, retry_after_ms: u32) -> Step {
     let outcome = Outcome::Failed(reason);
     Step::Send(StreamEvent::Ended {
         outcome,
@@ -219,7 +219,7 @@ pub fn failed(reason: FailReason, retry_after_ms: u32) -> Step {
 }
 
 /// Every choice says `text` up to its length, a token an event; choices take turns.
-pub fn say(spec: &RequestSpec, text: &str) -> Vec<Step> {
+pub(crate) fn say(spec: &RequestSpec, text: &str) -> Vec<Step> {
     let full = text.len() >= spec.max_tokens as usize;
     let shown = &text.as_bytes()[..text.len().min(spec.max_tokens as usize)];
     let mut steps = Vec::new();

@@ -18,28 +18,28 @@ use super::Double;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client of one door.
-pub struct Client {
-    pub addr: SocketAddr,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Client {
+    pub(crate) addr: SocketAddr,
+    pub(crate) headers: Vec<(String, String)>,
     door: Running,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Client {
     /// A door over `core`, on a free port.
-    pub async fn of(core: &Arc<Double>) -> Self {
+    pub(crate) async fn of(core: &Arc<Double>) -> Self {
         Self::with(core, Options::default(), HttpConfig::default()).await
     }
 
     /// The same with settings; the port is free whatever they say.
-    pub async fn with(core: &Arc<Double>, options: Options, config: HttpConfig) -> Self {
+    pub(crate) async fn with(core: &Arc<Double>, options: Options, config: HttpConfig) -> Self {
         let config = HttpConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             ..config
@@ -54,25 +54,25 @@ impl Client {
     }
 
     /// The same, sending one more header.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
     /// Closes the door.
-    pub async fn stop(self, within: Duration) -> bool {
+    pub(crate) async fn stop(self, within: Duration) -> bool {
         self.door.stop(within).await
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send("GET", path, b"").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.send("POST", path, body.to_string().as_bytes()).await
     }
 
-    pub async fn send(&self, method: &str, path: &str, body: &[u8]) -> Reply {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &[u8]) -> Reply {
         let mut stream = self.open(method, path, body).await;
         let mut bytes = Vec::new();
         let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
@@ -81,7 +81,7 @@ impl Client {
     }
 
     /// Sends, and leaves the answer on the line.
-    pub async fn open(&self, method: &str, path: &str, body: &[u8]) -> TcpStream {
+    pub(crate) async fn open(&self, method: &str, path: &str, body: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.addr).await.expect("it listens");
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
         for (name, value) in &self.headers {
@@ -96,22 +96,22 @@ impl Client {
 }
 
 impl Reply {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter();
         all.find(|(given, _)| given == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
     }
 
     /// The objects of an event stream; `[DONE]` is null.
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let events = self.text().split("\n\n").filter(|event| !event.is_empty());
         let data = events.filter_map(|event| match event.strip_prefix("data: ") {
             Some("[DONE]") => Some(Value::Null),
@@ -123,7 +123,7 @@ impl Reply {
     }
 
     /// Status, type, code and parameter of an error.
-    pub fn error(&self) -> (u16, String, String, Value) {
+    pub(crate) fn error(&self) -> (u16, String, String, Value) {
         let error = &self.json()["error"];
         let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
         assert!(!text("message").is_empty(), "an error says what to do");

@@ -1,10 +1,10 @@
 //! What every test of the doors uses: the scripted core, an HTTP client, a NATS client.
 
-pub mod core;
-pub mod http;
-pub mod nats;
+pub(crate) mod core;
+pub(crate) mod http;
+pub(crate) mod nats;
 
-pub use self::{
+pub(crate) use self::{
     core::{Double, END, Step, ended, items, record, say},
     http::{Client, Reply},
 };

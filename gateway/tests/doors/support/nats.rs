@@ -16,21 +16,20 @@ use super::Double;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client and the door it talks to.
-pub struct Caller {
-    pub server: MemServer,
-    pub bus: Arc<MemBus>,
-    pub door: Running,
+pub(crate) struct Caller {
+    pub(crate) bus: Arc<MemBus>,
+    pub(crate) door: Running,
 }
 
 /// Answers to one request.
-pub struct Answers(pub Box<dyn Subscription>);
+pub(crate) struct Answers(Box<dyn Subscription>);
 
 impl Caller {
-    pub async fn of(core: &Arc<Double>) -> Self {
+    pub(crate) async fn of(core: &Arc<Double>) -> Self {
         Self::with(core, Options::default(), NatsConfig::default()).await
     }
 
-    pub async fn with(core: &Arc<Double>, options: Options, config: NatsConfig) -> Self {
+    pub(crate) async fn with(core: &Arc<Double>, options: Options, config: NatsConfig) -> Self {
         let server = MemServer::new();
         let doors = Doors::new(core.clone(), options);
         let door = serve(server.connect(), doors, config)
@@ -38,18 +37,22 @@ impl Caller {
             .expect("the door opens");
         Self {
             bus: server.connect(),
-            server,
             door,
         }
     }
 
     /// Sends a request, and listens for its answers.
-    pub async fn ask(&self, subject: &str, headers: &[(&str, &str)], body: &Value) -> Answers {
+    pub(crate) async fn ask(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Answers {
         self.ask_bytes(subject, headers, body.to_string().into())
             .await
     }
 
-    pub async fn ask_bytes(
+    pub(crate) async fn ask_bytes(
         &self,
         subject: &str,
         headers: &[(&str, &str)],
@@ -79,7 +82,7 @@ impl Caller {
     }
 
     /// Asks for one answer on any subject.
-    pub async fn request(&self, subject: &str) -> Result<Delivery, ::nats::RequestError> {
+    pub(crate) async fn request(&self, subject: &str) -> Result<Delivery, ::nats::RequestError> {
         let subject = subject.to_owned();
         self.bus
             .request(
@@ -94,18 +97,18 @@ impl Caller {
 }
 
 impl Answers {
-    pub async fn next(&mut self) -> Delivery {
+    pub(crate) async fn next(&mut self) -> Delivery {
         let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
         next.expect("a message in time").expect("an open bus")
     }
 
-    pub async fn json(&mut self) -> Value {
+    pub(crate) async fn json(&mut self) -> Value {
         let message = self.next().await;
         serde_json::from_slice(&message.payload).expect("JSON")
     }
 
     /// Everything up to the empty message.
-    pub async fn all(&mut self) -> Vec<Delivery> {
+    pub(crate) async fn all(&mut self) -> Vec<Delivery> {
         let mut all = Vec::new();
         loop {
             let message = self.next().await;
