@@ -51,12 +51,19 @@ impl Levels {
             "all" => level.to_owned(),
             target => format!("{said},{target}={level}"),
         };
-        let filter = EnvFilter::try_new(&text)
-            .map_err(|e| LevelError::Filter(text.clone(), e.to_string()))?;
+        let filter = filter_of(&text)?;
         handle.reload(filter).map_err(|_| LevelError::Fixed)?;
         *said = text;
         Ok(())
     }
+}
+
+/// Said first, so that a filter that names it wins: the cluster's link warns of every `ctl` that leaves.
+const QUIET: &str = "ractor_cluster=error";
+
+fn filter_of(text: &str) -> Result<EnvFilter, LevelError> {
+    EnvFilter::try_new(format!("{QUIET},{text}"))
+        .map_err(|e| LevelError::Filter(text.to_owned(), e.to_string()))
 }
 
 /// Sets logging up for this process, on standard error.
@@ -64,8 +71,7 @@ impl Levels {
 /// # Errors
 /// [`LevelError`] if the filter makes no sense.
 pub fn init(log: &Log) -> Result<Levels, LevelError> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|e| LevelError::Filter(log.filter.clone(), e.to_string()))?;
+    let filter = filter_of(&log.filter)?;
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);

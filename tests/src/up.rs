@@ -26,13 +26,18 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(40);
 pub fn program() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.ancestors().find(|p| p.join("thalamus").is_file());
-    Ok(folder.context("thalamus is not built; run the whole workspace's tests")?.join("thalamus"))
+    Ok(folder
+        .context("thalamus is not built; run the whole workspace's tests")?
+        .join("thalamus"))
 }
 
 /// A folder of this repository.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
 
 /// A running `thalamus up` or `thalamus serve`.
@@ -55,7 +60,13 @@ impl Thalamus {
     /// It does not start.
     pub fn up(args: &[&str]) -> Result<Self> {
         let runtime = tempfile::Builder::new().prefix("th-").tempdir()?;
-        let mut all = vec!["up", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let mut all = vec![
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ];
         all.extend_from_slice(args);
         let path = runtime.path().to_path_buf();
         let mut started = Self::start(&all, &path, &[], "try:")?;
@@ -68,18 +79,35 @@ impl Thalamus {
     /// # Errors
     /// It does not start.
     pub fn serve(args: &[&str], runtime: &Path, variables: &[(&str, &str)]) -> Result<Self> {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let mut all = vec![
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ];
         all.extend_from_slice(args);
         Self::start(&all, runtime, variables, " is up: admin ")
     }
 
-    fn start(args: &[&str], runtime: &Path, variables: &[(&str, &str)], ready: &str) -> Result<Self> {
+    fn start(
+        args: &[&str],
+        runtime: &Path,
+        variables: &[(&str, &str)],
+        ready: &str,
+    ) -> Result<Self> {
         let mut command = Command::new(program()?);
-        command.args(args).env("XDG_RUNTIME_DIR", runtime).envs(variables.iter().copied());
+        command
+            .args(args)
+            .env("XDG_RUNTIME_DIR", runtime)
+            .envs(variables.iter().copied());
         if std::env::var_os("THALAMUS_LOG_FILTER").is_none() {
             command.env("THALAMUS_LOG_FILTER", "warn");
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let said = read_until(&mut child, ready);
         let said = match said {
             Ok(said) => said,
@@ -90,8 +118,16 @@ impl Thalamus {
             }
         };
         let http = find(&said, &["url    http://", "listening on http://"]);
-        let admin = find(&said, &["admin  ", " is up: admin "]).context("it named no admin port")?;
-        Ok(Self { child, runtime: runtime.to_path_buf(), owns_runtime: None, http, admin, said })
+        let admin =
+            find(&said, &["admin  ", " is up: admin "]).context("it named no admin port")?;
+        Ok(Self {
+            child,
+            runtime: runtime.to_path_buf(),
+            owns_runtime: None,
+            http,
+            admin,
+            said,
+        })
     }
 
     /// Its process id.
@@ -118,7 +154,10 @@ impl Thalamus {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            ensure!(Instant::now() < deadline, "it did not end within {within:?}");
+            ensure!(
+                Instant::now() < deadline,
+                "it did not end within {within:?}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -157,7 +196,10 @@ impl Thalamus {
     pub fn counter(&self, name: &str) -> Result<u64> {
         let rows = self.ctl_json(&["kv", "top"])?;
         let rows = rows.as_array().context("kv top is a list")?;
-        Ok(rows.iter().filter_map(|row| row["counters"][name].as_u64()).sum())
+        Ok(rows
+            .iter()
+            .filter_map(|row| row["counters"][name].as_u64())
+            .sum())
     }
 
     /// Asks over HTTP and returns status and body.
@@ -184,7 +226,13 @@ impl Thalamus {
     /// # Errors
     /// As [`Thalamus::post`].
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        request(self.http.context("it has no gateway")?, "GET", path, &[], b"")
+        request(
+            self.http.context("it has no gateway")?,
+            "GET",
+            path,
+            &[],
+            b"",
+        )
     }
 }
 
@@ -203,7 +251,9 @@ impl Drop for Thalamus {
 /// # Errors
 /// There is no such process.
 pub fn signal(pid: u32, name: &str) -> Result<()> {
-    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status()?;
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status()?;
     ensure!(status.success(), "cannot send {name} to {pid}");
     Ok(())
 }
@@ -234,23 +284,35 @@ pub fn request(
     stream.write_all(body)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    let split = answer.windows(4).position(|w| w == b"\r\n\r\n").context("no end of the head")?;
+    let split = answer
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .context("no end of the head")?;
     let head = String::from_utf8_lossy(&answer[..split]).to_lowercase();
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
     let body = &answer[split + 4..];
-    let body = if head.contains("transfer-encoding: chunked") { join_chunks(body)? } else { body.to_vec() };
+    let body = if head.contains("transfer-encoding: chunked") {
+        join_chunks(body)?
+    } else {
+        body.to_vec()
+    };
     Ok((status, String::from_utf8(body)?))
 }
 
 fn join_chunks(mut rest: &[u8]) -> Result<Vec<u8>> {
     let mut whole = Vec::new();
     loop {
-        let end = rest.windows(2).position(|w| w == b"\r\n").context("a chunk without size")?;
+        let end = rest
+            .windows(2)
+            .position(|w| w == b"\r\n")
+            .context("a chunk without size")?;
         let size = usize::from_str_radix(std::str::from_utf8(&rest[..end])?.trim(), 16)?;
         if size == 0 {
             return Ok(whole);
         }
-        let data = rest.get(end + 2..end + 2 + size).context("a chunk is cut off")?;
+        let data = rest
+            .get(end + 2..end + 2 + size)
+            .context("a chunk is cut off")?;
         whole.extend_from_slice(data);
         rest = rest.get(end + 4 + size..).context("a chunk has no end")?;
     }
@@ -261,9 +323,15 @@ fn join_chunks(mut rest: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// An event is no JSON, or the stream has no end.
 pub fn events(body: &str) -> Result<Vec<Value>> {
-    let mut lines: Vec<&str> = body.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
+    let mut lines: Vec<&str> = body
+        .lines()
+        .filter_map(|l| l.strip_prefix("data: "))
+        .collect();
     match lines.pop() {
-        Some("[DONE]") => lines.into_iter().map(|l| Ok(serde_json::from_str(l)?)).collect(),
+        Some("[DONE]") => lines
+            .into_iter()
+            .map(|l| Ok(serde_json::from_str(l)?))
+            .collect(),
         last => bail!("the stream ended with {last:?}"),
     }
 }
@@ -281,7 +349,9 @@ fn read_until(child: &mut Child, ready: &str) -> Result<Vec<String>> {
     let mut said = Vec::new();
     loop {
         let wait = deadline.saturating_duration_since(Instant::now());
-        let line = lines.recv_timeout(wait).with_context(|| format!("it said only {said:?}"))?;
+        let line = lines
+            .recv_timeout(wait)
+            .with_context(|| format!("it said only {said:?}"))?;
         let is_ready = line.contains(ready);
         said.push(line);
         if is_ready {
@@ -293,8 +363,12 @@ fn read_until(child: &mut Child, ready: &str) -> Result<Vec<String>> {
 /// The address after one of these texts.
 fn find(said: &[String], before: &[&str]) -> Option<SocketAddr> {
     said.iter().find_map(|line| {
-        let rest = before.iter().find_map(|b| line.split_once(b).map(|(_, rest)| rest))?;
-        let end = rest.find(|c: char| c == '/' || c == ' ' || c == ',').unwrap_or(rest.len());
+        let rest = before
+            .iter()
+            .find_map(|b| line.split_once(b).map(|(_, rest)| rest))?;
+        let end = rest
+            .find(|c: char| c == '/' || c == ' ' || c == ',')
+            .unwrap_or(rest.len());
         rest[..end].parse().ok()
     })
 }

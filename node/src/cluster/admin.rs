@@ -355,10 +355,10 @@ fn why(router: &str, decision: &router::Decision) -> WhyReply {
     for e in &decision.explained {
         let c = &e.cost;
         lines.push(format!(
-            "  {} <- {}: cost {:.4} = wait {:.4} + miss {:.4} + pace {:.4} + stall {:.4} + pressure {:.4} + transfer {:.4}; {} cached tokens",
+            "  {} <- {}: cost {} us = in ms: wait {:.3} + miss {:.3} + pace {:.3} + stall {:.3} + memory {:.3} + transfer {:.3}; {} cached tokens",
             name(&e.decode),
             e.prefill.as_ref().map_or_else(|| "itself".to_owned(), name),
-            c.total(), c.wait, c.miss, c.pace, c.stall, c.pressure, c.transfer, e.cached_tokens,
+            c.total_us(), c.wait, c.miss, c.pace, c.stall, c.memory, c.transfer, e.cached_tokens,
         ));
     }
     WhyReply {
