@@ -3,88 +3,26 @@
 //! Every node runs the very core of production. The bus loses, repeats and delays; nodes crash, restart, freeze
 //! and thaw; takes finish late. Same seed, same trace. Nothing here reads a clock or decides for a core.
 
+mod effects;
+mod event;
+mod input;
+mod node;
+mod post;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use bus_schemas::{
-    Attempt, Epoch, Item, Meta, NodeId, NodeRef, Outcome, RequestId, RequestSpec, Ticket,
-    messages::{AnyMessage, SlotRef},
+use bus_schemas::{Attempt, Epoch, NodeId, NodeRef, Outcome, RequestId, RequestSpec};
+use logic::{Core, Micros, role::worker};
+
+use self::{
+    event::Event,
+    input::{Effects, Input},
 };
-use logic::{
-    Core, Micros,
-    batch::StepPlan,
-    role::{Dest, Outgoing, gateway, router, worker},
+pub use self::{
+    input::DEADLINE_US,
+    node::{Brain, Node, Recipe},
 };
-
-use crate::{
-    engine::{self, Memory},
-    faults::Faults,
-    rng::Rng,
-};
-
-/// A node's core.
-#[derive(Debug)]
-pub enum Brain {
-    /// A gateway.
-    Gateway(Box<gateway::Gateway>),
-    /// A router.
-    Router(Box<router::Router>),
-    /// A worker.
-    Worker(Box<worker::Worker>),
-}
-
-/// One node.
-#[derive(Debug)]
-pub struct Node {
-    /// Its present incarnation.
-    pub me: NodeRef,
-    /// Its core; none while it is down.
-    pub brain: Option<Brain>,
-    /// Whether it is frozen; what arrives meanwhile waits.
-    pub frozen: bool,
-    waiting: Vec<Event>,
-    memory: Memory,
-    exports: BTreeSet<Ticket>,
-    wake_armed: Option<Micros>,
-}
-
-/// How to make a node's core for an incarnation.
-pub type Recipe = Box<dyn Fn(NodeRef) -> Brain>;
-
-/// Something that happens at a moment.
-#[derive(Clone, Debug)]
-enum Event {
-    Letter {
-        to: NodeId,
-        meta: Meta,
-        message: AnyMessage,
-    },
-    Wake(NodeRef),
-    Step(NodeRef, StepPlan),
-    Land {
-        to: NodeRef,
-        take: u64,
-        ticket: Ticket,
-        owner: NodeRef,
-        pieces: Vec<(SlotRef, SlotRef)>,
-    },
-    Settle(NodeRef, u64),
-    Gone {
-        to: NodeRef,
-        node: NodeRef,
-    },
-    Submit {
-        gateway: NodeId,
-        spec: RequestSpec,
-    },
-    Cancel {
-        gateway: NodeId,
-        request: RequestId,
-    },
-    Crash(NodeId),
-    Restart(NodeId),
-    Freeze(NodeId),
-    Thaw(NodeId),
-}
+use crate::{engine::Memory, faults::Faults, rng::Rng};
 
 /// What a client has got.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,6 +34,9 @@ pub struct Client {
     /// Its gateway died: the connection broke.
     pub broken: bool,
 }
+
+/// Gets a line for every event, before it happens.
+pub type Log = Box<dyn FnMut(String)>;
 
 /// The cluster.
 pub struct World {
@@ -118,7 +59,7 @@ pub struct World {
     serial: u64,
     rng: Rng,
     block_tokens: usize,
-    log: bool,
+    log: Option<Log>,
 }
 
 impl std::fmt::Debug for World {
@@ -131,9 +72,9 @@ impl std::fmt::Debug for World {
 }
 
 impl World {
-    /// An empty cluster. `log` prints every event.
+    /// An empty cluster. `log` gets a line for every event.
     #[must_use]
-    pub fn new(seed: u64, faults: Faults, block_tokens: usize, log: bool) -> Self {
+    pub fn new(seed: u64, faults: Faults, block_tokens: usize, log: Option<Log>) -> Self {
         Self {
             now: Micros(0),
             nodes: BTreeMap::new(),
@@ -212,8 +153,8 @@ impl World {
             self.now = at;
             self.events += 1;
             self.trace = crate::rng::mix(self.trace ^ at.0 ^ serial);
-            if self.log {
-                println!("{:>9} {event:?}", at.0);
+            if let Some(log) = &mut self.log {
+                log(format!("{:>9} {event:?}", at.0));
             }
             self.happen(event);
         }
@@ -221,7 +162,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        if let Some(node) = target(&event)
+        if let Some(node) = event.target()
             && let Some(node) = self.nodes.get_mut(&node)
             && node.frozen
         {
@@ -365,17 +306,6 @@ impl World {
         self.perform(me, effects);
     }
 
-    fn perform(&mut self, me: NodeRef, effects: Effects) {
-        match effects {
-            Effects::Gateway(effects) => {
-                effects.into_iter().for_each(|e| self.gateway_effect(me, e))
-            }
-            Effects::Router(effects) => effects.into_iter().for_each(|e| self.router_effect(me, e)),
-            Effects::Worker(effects) => effects.into_iter().for_each(|e| self.worker_effect(me, e)),
-        }
-        self.arm(me);
-    }
-
     fn arm(&mut self, me: NodeRef) {
         let Some(node) = self.nodes.get_mut(&me.node) else {
             return;
@@ -393,212 +323,6 @@ impl World {
             node.wake_armed = Some(at);
             self.push(at, Event::Wake(me));
         }
-    }
-
-    fn gateway_effect(&mut self, me: NodeRef, effect: gateway::Effect) {
-        match effect {
-            gateway::Effect::Send(outgoing) => self.post(me, outgoing),
-            gateway::Effect::Deliver { request, items, .. } => self.deliver(request, items),
-            gateway::Effect::Ended {
-                request, outcome, ..
-            } => {
-                let client = self.clients.entry(request).or_default();
-                assert_eq!(client.outcome, None, "law 1: {request} has one outcome");
-                client.outcome = Some(outcome);
-            }
-            gateway::Effect::Probe(node) => self.probe(me, node),
-            gateway::Effect::Drained => {}
-        }
-    }
-
-    fn deliver(&mut self, request: RequestId, items: Vec<Item>) {
-        let client = self.clients.entry(request).or_default();
-        assert_eq!(
-            client.outcome, None,
-            "law 1: nothing follows the outcome of {request}"
-        );
-        for item in items {
-            if let Item::Token(record) = item {
-                let output = client.output.entry(record.choice).or_default();
-                assert_eq!(
-                    record.index as usize,
-                    output.len(),
-                    "{request}: no token lost or doubled"
-                );
-                output.push(record.id);
-            }
-        }
-    }
-
-    fn router_effect(&mut self, me: NodeRef, effect: router::Effect) {
-        match effect {
-            router::Effect::Send(outgoing) => self.post(me, outgoing),
-            router::Effect::Probe(node) => self.probe(me, node),
-            router::Effect::Note(_) => {}
-        }
-    }
-
-    fn worker_effect(&mut self, me: NodeRef, effect: worker::Effect) {
-        match effect {
-            worker::Effect::Send(outgoing) => self.post(me, outgoing),
-            worker::Effect::Step(plan) => {
-                let tokens: usize = plan.rows.iter().map(|r| r.tokens.len()).sum();
-                let took = 200 + 20 * tokens as u64;
-                self.push(self.now.after(took), Event::Step(me, plan));
-            }
-            worker::Effect::Take {
-                take,
-                ticket,
-                owner,
-                pieces,
-                ..
-            } => {
-                let wait = 100 + self.rng.below(self.faults.take_us_max.max(1));
-                let at = self.now.after(wait);
-                self.push(
-                    at,
-                    Event::Land {
-                        to: me,
-                        take,
-                        ticket,
-                        owner,
-                        pieces,
-                    },
-                );
-            }
-            worker::Effect::CancelTake(take) => {
-                self.cancelled_takes.insert((me, take));
-            }
-            worker::Effect::Export { ticket, .. } => {
-                if let Some(node) = self.nodes.get_mut(&me.node) {
-                    node.exports.insert(ticket);
-                }
-            }
-            worker::Effect::Revoke(ticket) => {
-                if let Some(node) = self.nodes.get_mut(&me.node) {
-                    node.exports.remove(&ticket);
-                }
-            }
-            worker::Effect::Probe(node) => self.probe(me, node),
-            worker::Effect::KnowPeer { .. }
-            | worker::Effect::ForgetPeer(_)
-            | worker::Effect::Drained => {}
-        }
-    }
-
-    fn step(&mut self, me: NodeRef, plan: &StepPlan) {
-        let tokens = self.block_tokens;
-        let Some(node) = self.nodes.get_mut(&me.node).filter(|n| n.me == me) else {
-            return;
-        };
-        let result = engine::run(plan, &mut node.memory, tokens);
-        self.input_ref(me, Input::Stepped(result));
-    }
-
-    /// The bytes of a take arrive, also when it was cancelled meanwhile: an operation cannot be recalled.
-    fn land(
-        &mut self,
-        to: NodeRef,
-        take: u64,
-        ticket: Ticket,
-        owner: NodeRef,
-        pieces: &[(SlotRef, SlotRef)],
-    ) {
-        let from = self
-            .nodes
-            .get(&owner.node)
-            .filter(|n| n.me == owner && n.brain.is_some());
-        let allowed = from.is_some_and(|n| n.exports.contains(&ticket));
-        let late = self.rng.percent(self.faults.torn_percent);
-        if let (true, Some(from)) = (allowed, from) {
-            let bytes: Vec<(u32, Vec<u64>)> = pieces
-                .iter()
-                .map(|(a, b)| (b.slot, from.memory.read(a.slot)))
-                .collect();
-            if let Some(node) = self.nodes.get_mut(&to.node).filter(|n| n.me == to) {
-                for (slot, states) in bytes {
-                    node.memory.write(slot, states);
-                }
-            }
-        }
-        let cancelled = self.cancelled_takes.remove(&(to, take));
-        if !cancelled {
-            self.input_ref(
-                to,
-                Input::Taken {
-                    take,
-                    landed: allowed && !late,
-                },
-            );
-        }
-        let wait = self.rng.below(2000);
-        self.push(self.now.after(wait), Event::Settle(to, take));
-    }
-
-    fn probe(&mut self, me: NodeRef, node: NodeRef) {
-        // A frozen process keeps its subscription: the server finds somebody, who does not answer in time.
-        let lives = self
-            .nodes
-            .get(&node.node)
-            .is_some_and(|n| n.brain.is_some() && n.me == node);
-        if !lives {
-            self.push(self.now.after(300), Event::Gone { to: me, node });
-        }
-    }
-
-    fn post(&mut self, from: NodeRef, outgoing: Outgoing) {
-        let Outgoing {
-            dest,
-            meta,
-            message,
-        } = outgoing;
-        assert_eq!(meta.from, from, "law 5: every letter names its sender");
-        let targets: Vec<NodeId> = match dest {
-            Dest::Node(node) => vec![node],
-            Dest::Beats => self
-                .nodes
-                .keys()
-                .copied()
-                .filter(|n| *n != from.node)
-                .collect(),
-            Dest::Notices => self.named(|b| matches!(b, Brain::Router(_))),
-            Dest::AnyRouter => {
-                let routers = self.named(|b| matches!(b, Brain::Router(_)));
-                if routers.is_empty() {
-                    return;
-                }
-                let pick = self.rng.below(routers.len() as u64);
-                routers
-                    .into_iter()
-                    .skip(usize::try_from(pick).unwrap_or(0))
-                    .take(1)
-                    .collect()
-            }
-        };
-        for to in targets {
-            if self.rng.percent(self.faults.lose_percent) {
-                continue;
-            }
-            let copies = 1 + u64::from(self.rng.percent(self.faults.repeat_percent));
-            for _ in 0..copies {
-                let wait = 50 + self.rng.below(self.faults.delay_us_max.max(1));
-                let letter = Event::Letter {
-                    to,
-                    meta,
-                    message: message.clone(),
-                };
-                self.push(self.now.after(wait), letter);
-            }
-        }
-    }
-
-    fn named(&self, wanted: impl Fn(&Brain) -> bool) -> Vec<NodeId> {
-        let is = |n: &Node| n.brain.as_ref().is_some_and(&wanted);
-        self.nodes
-            .iter()
-            .filter(|(_, n)| is(n))
-            .map(|(id, _)| *id)
-            .collect()
     }
 
     /// Workers' snapshots.
@@ -639,76 +363,3 @@ fn expire<C: Core>(now: Micros, core: &mut C) -> Vec<C::Effect> {
     core.expire(now, &mut effects);
     effects
 }
-
-/// The node that must be running for an event to happen to it now.
-const fn target(event: &Event) -> Option<NodeId> {
-    match event {
-        Event::Letter { to, .. } => Some(*to),
-        Event::Wake(node) | Event::Step(node, _) | Event::Settle(node, _) => Some(node.node),
-        Event::Land { to, .. } | Event::Gone { to, .. } => Some(to.node),
-        Event::Submit { gateway, .. } | Event::Cancel { gateway, .. } => Some(*gateway),
-        Event::Crash(_) | Event::Restart(_) | Event::Freeze(_) | Event::Thaw(_) => None,
-    }
-}
-
-enum Effects {
-    Gateway(Vec<gateway::Effect>),
-    Router(Vec<router::Effect>),
-    Worker(Vec<worker::Effect>),
-}
-
-/// An input of any role.
-enum Input {
-    Letter(Meta, AnyMessage),
-    Submit(RequestSpec),
-    Cancel(RequestId),
-    Stepped(logic::batch::StepResult),
-    Taken { take: u64, landed: bool },
-    Settled(u64),
-    Gone(NodeRef),
-    Woke,
-}
-
-impl Input {
-    fn for_gateway(self) -> Option<gateway::Input> {
-        Some(match self {
-            Self::Letter(meta, message) => gateway::Input::Letter(meta, message),
-            Self::Submit(spec) => gateway::Input::Submit {
-                spec,
-                deadline_us: DEADLINE_US,
-            },
-            Self::Cancel(request) => gateway::Input::Cancel(request),
-            Self::Gone(node) => gateway::Input::Gone(node),
-            Self::Woke => gateway::Input::Woke,
-            Self::Stepped(_) | Self::Taken { .. } | Self::Settled(_) => return None,
-        })
-    }
-
-    fn for_router(self) -> Option<router::Input> {
-        Some(match self {
-            Self::Letter(meta, message) => router::Input::Letter(meta, message),
-            Self::Gone(node) => router::Input::Gone(node),
-            Self::Woke => router::Input::Woke,
-            Self::Submit(_)
-            | Self::Cancel(_)
-            | Self::Stepped(_)
-            | Self::Taken { .. }
-            | Self::Settled(_) => return None,
-        })
-    }
-
-    fn for_worker(self) -> Option<worker::Input> {
-        Some(match self {
-            Self::Letter(meta, message) => worker::Input::Letter(meta, message),
-            Self::Stepped(result) => worker::Input::Stepped(result),
-            Self::Taken { take, landed } => worker::Input::Taken { take, landed },
-            Self::Settled(take) => worker::Input::Settled(take),
-            Self::Gone(node) => worker::Input::Gone(node),
-            Self::Woke => worker::Input::Woke,
-            Self::Submit(_) | Self::Cancel(_) => return None,
-        })
-    }
-}
-
-/// Time that a simulated request may take: longer than any scenario's faults, so that a deadline is never the cure.
-pub const DEADLINE_US: u64 = 60_000_000;

@@ -11,7 +11,7 @@ fn every_request_and_every_block_comes_to_one_end() {
     let mut taken = 0;
     let mut preempted = 0;
     for seed in 0..SEEDS {
-        let report = live(seed, false);
+        let report = live(seed, None);
         assert!(
             report.faults.is_empty(),
             "repeat with seed {seed}: {:#?}",
@@ -35,6 +35,6 @@ fn every_request_and_every_block_comes_to_one_end() {
 #[test]
 fn the_same_seed_gives_the_same_day() {
     for seed in [3, 17, 101] {
-        assert_eq!(live(seed, false), live(seed, false));
+        assert_eq!(live(seed, None), live(seed, None));
     }
 }

@@ -4,96 +4,33 @@
 //! owner sends counts. It never places, never renders text and never trusts a worker's view of an end
 //! over its own record. Start at [`Gateway::handle`]; one request's state is [`open::Open`].
 
+mod cancels;
+mod interface;
 mod letters;
 mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bus_schemas::{
-    Attempt, Meta, NodeRef, Outcome, Placement, RefuseReason, RequestId, RequestSpec, Role, Roles,
-    limits::{BEAT_US, DEADLINE_MAX_US, REPEAT_US},
-    messages::{AnyMessage, Beat, Cancel, Intake, Load},
-    spec::{FailReason, Item},
+    Meta, NodeRef, Outcome, RefuseReason, RequestId, RequestSpec, Role, Roles,
+    limits::{BEAT_US, DEADLINE_MAX_US},
+    messages::{Beat, Intake, Load},
+    spec::FailReason,
 };
 
-use self::open::Open;
-pub use self::open::OpenView;
+use self::{
+    cancels::{CancelKey, CancelRow},
+    open::Open,
+};
+pub use self::{
+    interface::{Config, Counters, Effect, Input, Snapshot},
+    open::OpenView,
+};
 use super::{Dest, Outgoing};
 use crate::{
     core::{Core, Micros},
-    member::{Member, Members},
+    member::Members,
 };
-
-/// What a gateway is told at its start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Its own name and epoch.
-    pub me: NodeRef,
-    /// Open requests beyond which it refuses: each costs some kilobytes here and a stream to a client.
-    pub open_max: usize,
-    /// How long a request that found everything full is tried again before the client hears it.
-    pub patience_us: u64,
-    /// Owners of one request that may die.
-    pub migrations_max: u32,
-    /// Where its admin port listens, for beats.
-    pub admin: String,
-}
-
-/// What a gateway is told.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A door has a validated request.
-    Submit {
-        /// What to run.
-        spec: RequestSpec,
-        /// Time it may take.
-        deadline_us: u64,
-    },
-    /// The client left, or somebody asked to end it.
-    Cancel(RequestId),
-    /// A letter arrived.
-    Letter(Meta, AnyMessage),
-    /// Nobody listens on that node's subject any more.
-    Gone(NodeRef),
-    /// The bus came up or went down.
-    Link(bool),
-    /// The process was frozen and runs again.
-    Woke,
-    /// Take nothing new.
-    Drain,
-}
-
-/// What a gateway wants done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Send a letter.
-    Send(Outgoing),
-    /// Give these to the client, in order.
-    Deliver {
-        /// Whose.
-        request: RequestId,
-        /// Tokens and ends.
-        items: Vec<Item>,
-        /// Prompt tokens that were cached.
-        cached_tokens: u32,
-    },
-    /// The request has its outcome; nothing follows.
-    Ended {
-        /// Which.
-        request: RequestId,
-        /// How.
-        outcome: Outcome,
-        /// When to try again, for refusals.
-        retry_after_ms: Option<u32>,
-    },
-    /// Ask that node's subject whether anybody is there.
-    Probe(NodeRef),
-    /// The last request ended after `Drain`.
-    Drained,
-}
-
-/// One `Cancel` that has not been confirmed yet.
-type CancelKey = (RequestId, Attempt, Placement, NodeRef);
 
 /// The gateway's core.
 #[derive(Debug)]
@@ -108,46 +45,6 @@ pub struct Gateway {
     intake: Intake,
     drained: bool,
     counters: Counters,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct CancelRow {
-    again_at: Micros,
-    forget_at: Micros,
-}
-
-/// What a gateway has counted since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Requests taken.
-    pub admitted: u64,
-    /// Requests refused at the door.
-    pub refused: u64,
-    /// Outcomes recorded.
-    pub ended: u64,
-    /// Owners lost while they ran a request.
-    pub owners_lost: u64,
-    /// Letters that were old, strange or not for us.
-    pub stale: u64,
-    /// Times a gap in the tokens was asked for again.
-    pub gaps: u64,
-}
-
-/// What admin and metrics see.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Requests without outcome.
-    pub open: Vec<OpenView>,
-    /// Cancels not yet confirmed.
-    pub cancels: usize,
-    /// Nodes it hears, itself among them.
-    pub nodes: Vec<Member>,
-    /// Models of live workers with their card hash, sorted, without repeats.
-    pub models: Vec<(String, u64)>,
-    /// Counters.
-    pub counters: Counters,
-    /// Whether it takes requests.
-    pub intake: Intake,
 }
 
 impl Gateway {
@@ -269,29 +166,6 @@ impl Gateway {
         }
     }
 
-    /// Sends `Cancel` and keeps sending it until the worker says that it does not know the placement.
-    fn send_cancel(&mut self, now: Micros, key: CancelKey, out: &mut Vec<Effect>) {
-        let row = self.cancels.entry(key).or_insert(CancelRow {
-            again_at: now,
-            forget_at: now.after(DEADLINE_MAX_US),
-        });
-        row.again_at = now.after(REPEAT_US);
-        let (request, attempt, placement, node) = key;
-        let meta = Meta {
-            from: self.config.me,
-            to: node,
-            request,
-            attempt,
-            remaining_us: REPEAT_US,
-        };
-        let message = Cancel { placement }.into();
-        out.push(Effect::Send(Outgoing {
-            dest: Dest::Node(node.node),
-            meta,
-            message,
-        }));
-    }
-
     /// A node is gone: what it owned goes on elsewhere.
     fn node_lost(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
         self.cancels.retain(|key, _| key.3 != node);
@@ -384,19 +258,6 @@ impl Gateway {
                     message: ask.into(),
                 }));
             }
-        }
-    }
-
-    fn expire_cancels(&mut self, now: Micros, out: &mut Vec<Effect>) {
-        self.cancels.retain(|_, row| row.forget_at > now);
-        let due: Vec<CancelKey> = self
-            .cancels
-            .iter()
-            .filter(|(_, r)| r.again_at <= now)
-            .map(|(k, _)| *k)
-            .collect();
-        for key in due {
-            self.send_cancel(now, key, out);
         }
     }
 }

@@ -3,16 +3,17 @@
 //! Blocks are chosen here, when an offer is taken, and sealed only when the owner says that the read was
 //! valid. Whatever goes wrong, the rest of the prompt is prefilled here.
 
+mod take;
+
 use bus_schemas::{
     Attempt, Item, Meta, NodeRef, Placement, Record, RequestId, Ticket,
-    limits::{LEASE_US, REPEAT_US, TAKE_STALL_US},
-    messages::{Abort, Offer, Prefill, Release, Released, SlotRef},
+    limits::{LEASE_US, REPEAT_US},
+    messages::{Abort, Offer, Prefill},
 };
 
 use super::{
     Dest, Effect, Worker,
-    job::{ChoiceState, Job, JobId, Leg, Taking},
-    sequence::next_block,
+    job::{ChoiceState, Job, JobId, Leg},
 };
 use crate::{batch::Drawn, core::Micros};
 
@@ -227,160 +228,6 @@ impl Worker {
         true
     }
 
-    /// Takes the next offer if it is here and nothing is being taken.
-    fn next_take(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let Some(leg) = job.leg.as_mut() else { return };
-        if leg.taking.is_some() {
-            return;
-        }
-        let Some(offer) = leg.offers.remove(&leg.next_seq) else {
-            return;
-        };
-        if !fits(job, &offer, self.config.block_tokens) {
-            return self.end_leg(now, id, LegEnd::Failed, out);
-        }
-        let Some(slots) = self.blocks_for(id, offer.blocks.len()) else {
-            return self.end_leg(now, id, LegEnd::Failed, out);
-        };
-        let take = self.fresh_id();
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let Some(leg) = job.leg.as_mut() else { return };
-        let pieces = offer
-            .blocks
-            .iter()
-            .copied()
-            .zip(slots.iter().copied())
-            .collect();
-        out.push(Effect::Take {
-            take,
-            ticket: leg.ticket,
-            seq: offer.seq,
-            owner: leg.peer,
-            pieces,
-        });
-        let timer = now.after(TAKE_STALL_US);
-        leg.taking = Some(Taking {
-            take,
-            offer,
-            slots: slots.clone(),
-            landed: false,
-            timer,
-        });
-        self.unsettled.insert(take, Vec::new());
-        self.by_take.insert(take, id);
-        self.schedule_job(now, id);
-    }
-
-    /// Blocks to take into: those that were reserved, else from the pool.
-    fn blocks_for(&mut self, id: JobId, count: usize) -> Option<Vec<SlotRef>> {
-        let job = self.jobs.get_mut(&id)?;
-        let mut slots = Vec::with_capacity(count);
-        for _ in 0..count {
-            match next_block(&mut self.pool, &mut job.spare) {
-                Some(slot) => slots.push(slot),
-                None => {
-                    self.free_all(slots);
-                    return None;
-                }
-            }
-        }
-        Some(slots)
-    }
-
-    fn taking(&mut self, take: u64) -> Option<(JobId, &mut Leg)> {
-        let id = self.by_take.get(&take).copied()?;
-        let leg = self.jobs.get_mut(&id)?.leg.as_mut()?;
-        leg.taking
-            .as_ref()
-            .is_some_and(|t| t.take == take)
-            .then_some((id, leg))
-    }
-
-    pub(super) fn take_progress(&mut self, now: Micros, take: u64) {
-        if let Some((_, leg)) = self.taking(take)
-            && let Some(taking) = leg.taking.as_mut()
-        {
-            taking.timer = now.after(TAKE_STALL_US);
-        }
-    }
-
-    pub(super) fn taken(&mut self, now: Micros, take: u64, landed: bool, out: &mut Vec<Effect>) {
-        let Some((id, leg)) = self.taking(take) else {
-            return;
-        };
-        if !landed {
-            return self.end_leg(now, id, LegEnd::Failed, out);
-        }
-        if let Some(taking) = leg.taking.as_mut() {
-            taking.landed = true;
-        }
-        self.ask_release(now, id, out);
-    }
-
-    fn ask_release(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
-        let Some(leg) = self.jobs.get_mut(&id).and_then(|job| job.leg.as_mut()) else {
-            return;
-        };
-        let Some(taking) = leg.taking.as_mut() else {
-            return;
-        };
-        taking.timer = now.after(REPEAT_US);
-        let (ticket, seq, take, peer) = (leg.ticket, taking.offer.seq, taking.take, leg.peer);
-        let meta = self.job_meta(now, id, peer);
-        self.send(
-            Dest::Node(peer.node),
-            meta,
-            Release { ticket, seq, take },
-            out,
-        );
-        self.schedule_job(now, id);
-    }
-
-    pub(super) fn released(
-        &mut self,
-        now: Micros,
-        meta: &Meta,
-        released: &Released,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some((id, leg)) = self.taking(released.take) else {
-            return;
-        };
-        let ours = leg.peer == meta.from && leg.ticket == released.ticket;
-        let Some(taking) = leg
-            .taking
-            .take_if(|t| ours && t.landed && t.offer.seq == released.seq)
-        else {
-            self.counters.stale += 1;
-            return;
-        };
-        if !released.valid {
-            leg.taking = Some(taking);
-            return self.end_leg(now, id, LegEnd::Failed, out);
-        }
-        leg.next_seq += 1;
-        self.by_take.remove(&taking.take);
-        self.counters.blocks_taken += taking.slots.len() as u64;
-        if let Some(job) = self.jobs.get_mut(&id) {
-            let lead = &mut job.choices[job.lead].seq;
-            for slot in taking.slots {
-                lead.append(slot);
-            }
-            lead.advance(&mut self.pool, taking.offer.tokens);
-        }
-        if taking.offer.last {
-            self.end_leg(now, id, LegEnd::Done, out);
-            self.prompt_is_here(id);
-        } else {
-            self.next_take(now, id, out);
-        }
-    }
-
     /// Ends a remote prefill.
     pub(super) fn end_leg(&mut self, now: Micros, id: JobId, end: LegEnd, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else {
@@ -403,27 +250,6 @@ impl Worker {
         if end == LegEnd::Failed {
             self.counters.fallbacks += 1;
             self.start_here(id);
-        }
-    }
-
-    /// The destination of a take that is given up is kept from use until nothing can write into it.
-    fn abandon_take(&mut self, taking: Taking, out: &mut Vec<Effect>) {
-        self.by_take.remove(&taking.take);
-        match self.unsettled.get_mut(&taking.take) {
-            Some(held) => {
-                for slot in &taking.slots {
-                    self.pool.quarantine(*slot);
-                }
-                held.extend(taking.slots);
-                out.push(Effect::CancelTake(taking.take));
-            }
-            None => self.free_all(taking.slots),
-        }
-    }
-
-    pub(super) fn settled(&mut self, take: u64) {
-        for slot in self.unsettled.remove(&take).unwrap_or_default() {
-            self.pool.settle(slot);
         }
     }
 
@@ -475,22 +301,6 @@ impl Worker {
             self.ask_prefill(now, id, out);
         }
     }
-}
-
-/// Whether an offer continues what the lead has and ends where it says.
-fn fits(job: &Job, offer: &Offer, block_tokens: u32) -> bool {
-    let have = job.choices[job.lead].seq.table.len();
-    let target = if job.fork_at.is_some() {
-        job.prompt_len()
-    } else {
-        job.lead_target()
-    };
-    let blocks = offer.tokens.div_ceil(block_tokens) as usize;
-    let partial = offer.tokens < target && offer.tokens.is_multiple_of(block_tokens);
-    offer.first_block as usize == have
-        && offer.blocks.len() == blocks.saturating_sub(have)
-        && offer.tokens <= target
-        && (offer.last || partial)
 }
 
 /// Whether a choice's first token of this attempt is in the log.

@@ -3,17 +3,17 @@
 //! Decoding rows come first, oldest request first; prompt chunks fill what is left of the token budget,
 //! shortest uncached prompt first with ageing (PLACEMENT section 6). At most one step is out at a time.
 
-use std::sync::Arc;
+mod fork;
+mod rows;
 
 use bus_schemas::{RequestSpec, Ticket};
 
 use super::{
     Effect, Worker,
     job::{ChoiceState, Job, JobId},
-    sequence::next_block,
 };
 use crate::{
-    batch::{Draw, History, Row, StepPlan, StepResult},
+    batch::{StepPlan, StepResult},
     core::Micros,
 };
 
@@ -238,121 +238,6 @@ impl Worker {
             .then_some(tokens)
     }
 
-    fn add_choice_row(
-        &mut self,
-        id: JobId,
-        choice: usize,
-        tokens: u32,
-        plan: &mut StepPlan,
-        rows: &mut Vec<RowOf>,
-    ) {
-        let Some(job) = self.jobs.get(&id) else {
-            return;
-        };
-        let seq = &job.choices[choice].seq;
-        let end = seq.computed + tokens;
-        let last = end == target(job, choice);
-        let draws = match (last, job.fork_at) {
-            (false, _) => Vec::new(),
-            (true, Some(_)) => job
-                .alive()
-                .filter(|c| job.output_len(*c) == 0)
-                .map(|c| {
-                    self.draw(
-                        &job.spec,
-                        &job.prompt,
-                        &job.choices[c].seq.ids,
-                        job.choices[c].index,
-                    )
-                })
-                .collect(),
-            (true, None) => {
-                vec![self.draw(&job.spec, &job.prompt, &seq.ids, job.choices[choice].index)]
-            }
-        };
-        let row = Row {
-            start: seq.computed,
-            tokens: seq.ids[seq.computed as usize..end as usize].to_vec(),
-            blocks: seq.slots(),
-            draws,
-        };
-        let prompt_part = job.prompt_len().saturating_sub(seq.computed).min(tokens);
-        self.counters.prefilled_tokens += u64::from(prompt_part);
-        self.counters.chunks += u64::from(!last);
-        plan.rows.push(row);
-        rows.push(RowOf {
-            who: Who::Choice(id, choice),
-            end,
-        });
-    }
-
-    fn add_source_row(
-        &mut self,
-        ticket: Ticket,
-        room: u32,
-        plan: &mut StepPlan,
-        rows: &mut Vec<RowOf>,
-    ) -> u32 {
-        let Some(source) = self.sources.get_mut(&ticket) else {
-            return 0;
-        };
-        let tokens = source.seq.pending().min(room);
-        let end = source.seq.computed + tokens;
-        let held = source.seq.extend(&mut self.pool, &mut source.spare, end);
-        debug_assert!(held, "a source has all its blocks reserved");
-        let last = end == source.seq.len();
-        let Some(source) = self.sources.get(&ticket) else {
-            return 0;
-        };
-        let draws = source
-            .draws
-            .iter()
-            .filter(|_| last)
-            .map(|(choice, _)| self.draw(&source.spec, &source.prompt, &source.seq.ids, *choice))
-            .collect();
-        plan.rows.push(Row {
-            start: source.seq.computed,
-            tokens: source.seq.ids[source.seq.computed as usize..end as usize].to_vec(),
-            blocks: source.seq.slots(),
-            draws,
-        });
-        self.counters.prefilled_tokens += u64::from(tokens);
-        self.counters.chunks += u64::from(!last);
-        rows.push(RowOf {
-            who: Who::Source(ticket),
-            end,
-        });
-        tokens
-    }
-
-    /// How the token after `ids` is drawn.
-    fn draw(&self, spec: &Arc<RequestSpec>, prompt: &Arc<[u32]>, ids: &[u32], choice: u16) -> Draw {
-        let output = &ids[prompt.len()..];
-        let early = output.len() < spec.stops.min_tokens as usize;
-        let banned: Arc<[u32]> = if early {
-            self.config
-                .vocabulary
-                .end_ids()
-                .iter()
-                .chain(&spec.stops.ids)
-                .copied()
-                .collect()
-        } else {
-            Arc::new([])
-        };
-        let history = spec.sampling.needs_history().then(|| History {
-            prompt: prompt.clone(),
-            output: output.to_vec(),
-        });
-        Draw {
-            choice,
-            position: u32::try_from(ids.len()).unwrap_or(u32::MAX),
-            sampling: Arc::new(spec.sampling.clone()),
-            history,
-            banned,
-        }
-    }
-
     /// Predicted time of a step, in microseconds (PLACEMENT section 3).
     fn predict(&self, plan: &StepPlan) -> f32 {
         let pass = self.pass;
@@ -445,58 +330,6 @@ impl Worker {
                     self.token(now, id, choice, drawn, out);
                 }
             }
-        }
-    }
-
-    /// The prompt came from a prefill worker: the lead runs on, and the others start from its blocks.
-    pub(super) fn prompt_is_here(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let lead = job.lead;
-        if job.choices[lead].state == ChoiceState::Blocked {
-            job.choices[lead].state = ChoiceState::Ready;
-        }
-        if job
-            .fork_at
-            .is_some_and(|at| job.choices[lead].seq.computed >= at)
-        {
-            self.fork(id);
-        }
-    }
-
-    /// Every other choice gets the lead's prompt: full blocks shared, the unsealed tail copied.
-    fn fork(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let Some(at) = job.fork_at.take() else { return };
-        let tail = (!at.is_multiple_of(self.config.block_tokens))
-            .then(|| job.choices[job.lead].seq.table[(at / self.config.block_tokens) as usize]);
-        let lead = job.lead;
-        for choice in job.alive().filter(|c| *c != lead).collect::<Vec<_>>() {
-            let copy = match tail {
-                Some(tail) => match next_block(&mut self.pool, &mut job.spare) {
-                    Some(slot) => Some((tail, slot)),
-                    None => {
-                        job.choices[choice].state = ChoiceState::Preempted;
-                        self.counters.preemptions += 1;
-                        continue;
-                    }
-                },
-                None => None,
-            };
-            let [from, to] = job
-                .choices
-                .get_disjoint_mut([lead, choice])
-                .expect("the lead is one of the choices and not this one");
-            from.seq.share(&mut self.pool, &mut to.seq, at);
-            if let Some((tail, slot)) = copy {
-                to.seq.append(slot);
-                to.seq.computed = at;
-                self.copies.push((tail.slot, slot.slot));
-            }
-            to.state = ChoiceState::Ready;
         }
     }
 
