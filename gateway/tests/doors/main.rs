@@ -9,3 +9,4 @@ mod http_streams;
 mod nats_answers;
 mod nats_streams;
 mod support;
+mod tls;
