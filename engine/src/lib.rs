@@ -1,4 +1,7 @@
 //! Engines: what runs a step plan on the memory of a worker.
+//!
+//! Scripted, simulated, or a real decoder on CPUs. An engine never decides what runs next, never talks to the bus
+//! or the fabric, and touches no block that its plan does not name. Start reading at [`Engine`].
 
 use std::sync::Arc;
 

@@ -108,12 +108,7 @@ fn apply(pool: &mut Pool, model: &mut Model, op: &Op) {
     use State::{Cached, Filling, Quarantined, Reserved, Sealed};
     let choose = |pick: usize, states: &[State]| choose(pool, pick, states);
     match op {
-        Op::Find { path, seed } => {
-            let hashes: Vec<u64> = path.iter().map(|t| u64::from(*t)).collect();
-            let tokens: Vec<u32> = path.iter().flat_map(|t| [*t, *t]).collect();
-            let found = pool.find(&hashes, &tokens, BLOCK_TOKENS, *seed);
-            assert_eq!(found, model.find(&hashes, &tokens, *seed));
-        }
+        Op::Find { path, seed } => find(pool, model, path, *seed),
         Op::Reserve(n) => assert_eq!(pool.reserve(*n), model.reserve(*n)),
         Op::Fill(pick) => {
             let Some(slot) = choose(*pick, &[Reserved]) else {
@@ -132,12 +127,11 @@ fn apply(pool: &mut Pool, model: &mut Model, op: &Op) {
             let Some(slot) = choose(*pick, &[Filling]) else {
                 return;
             };
-            let tokens = vec![*token; BLOCK_TOKENS as usize].into_boxed_slice();
             let seal = Seal {
                 hash: *hash,
                 parent: *parent,
                 seed: *seed,
-                tokens,
+                tokens: [*token; BLOCK_TOKENS as usize].into(),
             };
             assert!(pool.seal(slot, seal.clone()));
             model.seal(slot.slot, seal);
@@ -178,6 +172,14 @@ fn apply(pool: &mut Pool, model: &mut Model, op: &Op) {
             model.free(slot.slot);
         }
     }
+}
+
+/// Both find the same blocks of a path.
+fn find(pool: &mut Pool, model: &mut Model, path: &[u32], seed: u64) {
+    let hashes: Vec<u64> = path.iter().map(|t| u64::from(*t)).collect();
+    let tokens: Vec<u32> = path.iter().flat_map(|t| [*t, *t]).collect();
+    let found = pool.find(&hashes, &tokens, BLOCK_TOKENS, seed);
+    assert_eq!(found, model.find(&hashes, &tokens, seed));
 }
 
 fn choose(pool: &Pool, pick: usize, states: &[State]) -> Option<SlotRef> {
