@@ -1,0 +1,252 @@
+//! How fast takes are beside memcpy and `ucx_perftest`: `fabric [shm|ucx|memory] [KiB]`.
+//!
+//! Owner and reader live in one process. Each round takes scattered blocks and then copies as many by memcpy, from
+//! random cold slots to random cold slots. `ucx_perftest`, where it is installed, runs before and after, with the same
+//! transport and size. It never counts the first round, which connects and touches memory for the first time.
+
+use std::{
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use bench::{random::Random, spread::Spread};
+use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
+use gpu::Region;
+use transport::{
+    Export, FabricConfig, FabricEvent, FabricKind, MemNetwork, Piece, Take, UcxOptions, start,
+};
+
+/// Larger than any cache, so that blocks are cold.
+const POOL_BYTES: usize = 512 << 20;
+/// Bytes of one take: a prompt of 1024 tokens of a mid-size model.
+const TAKE_BYTES: usize = 64 << 20;
+const ROUNDS: usize = 15;
+/// A block of a small model.
+const BLOCK_KIB: usize = 64;
+/// Messages of one run of `ucx_perftest`: one take's bytes at 64 KiB, some times over.
+const PERF_MESSAGES: &str = "5000";
+const PERF_RUNS: usize = 3;
+/// Where it listens; any port that is free will do.
+const PERF_PORT: u16 = 13_473;
+/// It needs this long to listen.
+const PERF_STARTS: Duration = Duration::from_millis(700);
+const TICKET: Ticket = Ticket([1; 16]);
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let kind = args.next();
+    let kib: usize = args
+        .next()
+        .map_or(Ok(BLOCK_KIB), |text| text.parse())
+        .context("KiB of a block")?;
+    let kinds = kind.as_deref().map_or(vec!["shm", "ucx"], |one| vec![one]);
+    for kind in &kinds {
+        measure(kind, kib)?;
+    }
+    if kinds.contains(&"ucx") {
+        match perftest(kib)? {
+            Some(rate) => println!("ucx_perftest, ucp_am_bw over tcp, {kib} KiB, GB/s: {rate}"),
+            None => println!(
+                "ucx_perftest is not installed (Debian: ucx-utils); nothing to compare ucx with"
+            ),
+        }
+    }
+    Ok(())
+}
+
+fn measure(name: &str, kib: usize) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let network = MemNetwork::default();
+    let kind = || {
+        Ok(match name {
+            "memory" => FabricKind::Memory(network.clone()),
+            "shm" => FabricKind::Shm {
+                dir: dir.path().join("fabric"),
+            },
+            "ucx" => FabricKind::Ucx(UcxOptions::default()),
+            other => bail!("no fabric is called {other}"),
+        })
+    };
+    let slot_bytes = kib * 1024;
+    let slots = u32::try_from(POOL_BYTES / slot_bytes)?;
+    let (owner, _) = config("owner", slots, slot_bytes)?;
+    let (reader, events) = config("reader", slots, slot_bytes)?;
+    let (source, mut target) = (vec![1u8; POOL_BYTES], vec![2u8; POOL_BYTES]);
+    let owner_ref = owner.me;
+    let export = Export {
+        ticket: TICKET,
+        seq: 0,
+        audience: reader.me,
+        slots: (0..slots).map(slot).collect(),
+    };
+    let from = start(kind()?, owner)?;
+    let to = start(kind()?, reader)?;
+    from.export(export);
+    to.know(owner_ref, &from.card());
+    let mut random = Random::new(1);
+    let (mut takes, mut copies) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let pieces = scatter(&mut random, slots, TAKE_BYTES / slot_bytes);
+        let began = Instant::now();
+        to.take(Take {
+            id: round as u64,
+            ticket: TICKET,
+            seq: 0,
+            owner: owner_ref,
+            pieces,
+            timeout: Duration::from_secs(30),
+        });
+        wait(&events, round as u64)?;
+        takes.push(rate(began));
+        let pieces = scatter(&mut random, slots, TAKE_BYTES / slot_bytes);
+        let began = Instant::now();
+        for piece in &pieces {
+            copy(
+                &source,
+                piece.from.slot,
+                &mut target,
+                piece.to.slot,
+                slot_bytes,
+            );
+        }
+        copies.push(rate(began));
+    }
+    let (takes, copies) = (
+        Spread::of(takes.split_off(1)),
+        Spread::of(copies.split_off(1)),
+    );
+    println!(
+        "{name}, {kib} KiB blocks, GB/s: take {takes}, cold memcpy {copies}, ratio {:.2}",
+        takes.median / copies.median
+    );
+    Ok(())
+}
+
+fn config(
+    name: &str,
+    slots: u32,
+    slot_bytes: usize,
+) -> Result<(FabricConfig, Receiver<FabricEvent>)> {
+    let region = Region::new(slots, slot_bytes)?;
+    for slot in 0..slots {
+        region.write(slot, 0, &vec![slot as u8; slot_bytes]);
+    }
+    let (sender, events) = channel();
+    let node = NodeId::new(name)?;
+    let epoch = Epoch(1);
+    let config = FabricConfig {
+        me: NodeRef { node, epoch },
+        region,
+        sink: Arc::new(move |event| drop(sender.send(event))),
+    };
+    Ok((config, events))
+}
+
+fn wait(events: &Receiver<FabricEvent>, id: u64) -> Result<()> {
+    loop {
+        match events.recv_timeout(Duration::from_secs(60))? {
+            FabricEvent::Taken { result, .. } => drop(result?),
+            FabricEvent::Settled { id: of } if of == id => return Ok(()),
+            FabricEvent::Settled { .. } | FabricEvent::Progress { .. } => {}
+        }
+    }
+}
+
+/// Copies a block as a plain program would.
+fn copy(source: &[u8], from: u32, target: &mut [u8], to: u32, bytes: usize) {
+    let (from, to) = (from as usize * bytes, to as usize * bytes);
+    target[to..to + bytes].copy_from_slice(&source[from..from + bytes]);
+}
+
+fn scatter(random: &mut Random, slots: u32, count: usize) -> Vec<Piece> {
+    let mut any = || slot(u32::try_from(random.below(u64::from(slots))).expect("below slots"));
+    (0..count)
+        .map(|_| Piece {
+            from: any(),
+            to: any(),
+        })
+        .collect()
+}
+
+fn slot(slot: u32) -> SlotRef {
+    SlotRef {
+        slot,
+        generation: 0,
+    }
+}
+
+fn rate(began: Instant) -> f64 {
+    TAKE_BYTES as f64 / began.elapsed().as_secs_f64() / 1e9
+}
+
+/// What `ucx_perftest` reaches between two processes over the same transport; none without it.
+fn perftest(kib: usize) -> Result<Option<Spread>> {
+    let size = (kib * 1024).to_string();
+    let mut rates = Vec::new();
+    for run in 0..PERF_RUNS {
+        let port = (PERF_PORT + run as u16).to_string();
+        let server = perf(&["-p", &port]).spawn();
+        let Ok(mut server) = server else {
+            return Ok(None);
+        };
+        std::thread::sleep(PERF_STARTS);
+        let args = [
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-t",
+            "ucp_am_bw",
+            "-s",
+            &size,
+            "-n",
+            PERF_MESSAGES,
+            "-f",
+        ];
+        let output = perf(&args).output();
+        let _ended_already = server.kill();
+        server.wait()?;
+        let text = String::from_utf8_lossy(&output?.stdout).into_owned();
+        rates.push(overall_rate(&text).with_context(|| format!("ucx_perftest said {text:?}"))?);
+    }
+    Ok(Some(Spread::of(rates)))
+}
+
+fn perf(args: &[&str]) -> Command {
+    let mut command = Command::new("ucx_perftest");
+    command.args(args).env("UCX_TLS", "tcp");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// GB/s of its last line: messages, three overheads, then average and overall MB/s (2^20 bytes).
+fn overall_rate(text: &str) -> Option<f64> {
+    let line = text
+        .lines()
+        .rev()
+        .find(|line| line.contains("Final:") || line.split_whitespace().count() == 8)?;
+    let numbers: Vec<f64> = line
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    Some(numbers.get(5)? * f64::from(1 << 20) / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overall_rate_of_perftest_is_read() {
+        let text = "Final: 5000 2.483 1898.658 2589.107 32.92 1000.00 527 386";
+        assert_eq!(overall_rate(text), Some(1.048_576));
+        assert_eq!(overall_rate("no such test"), None);
+    }
+}
