@@ -131,7 +131,7 @@ impl Post {
                 ..Publication::default()
             };
             let is_gone = match bus.request(publication, PROBE_TIMEOUT).await {
-                Ok(answer) => answer.payload != Bytes::from(node.epoch.0.to_string()),
+                Ok(answer) => answer.payload != node.epoch.0.to_string(),
                 Err(RequestError::NoResponders) => true,
                 Err(RequestError::Timeout | RequestError::Publish(_)) => false,
             };

@@ -60,7 +60,7 @@ fn a_worker_of_both_roles_may_prefill_what_it_decodes() {
         ..decode("w")
     };
     assert_eq!(
-        pair(choose(&[worker.clone()], &ask(5000, &none))),
+        pair(choose(std::slice::from_ref(&worker), &ask(5000, &none))),
         Some(("w", None))
     );
     let busy = queue(prefill("p"), 100_000);
