@@ -367,7 +367,7 @@ fn find(said: &[String], before: &[&str]) -> Option<SocketAddr> {
             .iter()
             .find_map(|b| line.split_once(b).map(|(_, rest)| rest))?;
         let end = rest
-            .find(|c: char| c == '/' || c == ' ' || c == ',')
+            .find(['/', ' ', ','])
             .unwrap_or(rest.len());
         rest[..end].parse().ok()
     })
