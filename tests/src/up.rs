@@ -366,9 +366,7 @@ fn find(said: &[String], before: &[&str]) -> Option<SocketAddr> {
         let rest = before
             .iter()
             .find_map(|b| line.split_once(b).map(|(_, rest)| rest))?;
-        let end = rest
-            .find(['/', ' ', ','])
-            .unwrap_or(rest.len());
+        let end = rest.find(['/', ' ', ',']).unwrap_or(rest.len());
         rest[..end].parse().ok()
     })
 }
