@@ -1,4 +1,4 @@
-"""Asks thalamus over NATS and prints the answer as it comes: nats_chat.py URL USER PASSWORD_FILE MODEL PROMPT."""
+"""Asks over NATS, prints as it comes: nats_chat.py URL USER PASSWORD_FILE MODEL PROMPT."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
-"""What the client scripts share: how to reach the server under test, and how to tell the test what happened.
+"""What client scripts share: how to reach the server under test, and how to speak with the test.
 
-The test names the server in variables; nothing here looks for one. It never asserts anything itself.
+The test names the server in variables; nothing here looks for one, and nothing here judges.
 """
 
 import asyncio
