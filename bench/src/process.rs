@@ -23,6 +23,14 @@ pub fn cpu_us(pid: u32) -> Result<u64> {
     Ok(ticks.sum::<Option<u64>>().context("a stat without times")? * TICK_US)
 }
 
+/// CPU time that this thread has used, in nanoseconds, as of the last tick; 0 where the kernel does not say.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let first = stat.split(' ').next();
+    first.and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}
+
 /// Resident memory of a process in KiB.
 ///
 /// # Errors

@@ -1,12 +1,16 @@
 //! What the hot paths of the cores cost, in nanoseconds: `cores [NAME ...]`.
 //!
-//! Each case runs for a fixed number of rounds and says the median of them. It never waits, and it touches no
-//! clock but to time a whole round.
+//! Each case runs for some rounds and says the median of them with its quartiles. It counts CPU time and never the
+//! time in which others had the core, so that a busy machine disturbs caches only.
 
-use std::{collections::BTreeMap, hint::black_box, time::Instant};
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
-use bench::{random::Random, spread::Spread};
+use bench::{process, random::Random, spread::Spread};
 use bus_schemas::{
     Attempt, Epoch, Item, Letter, Meta, NodeId, NodeRef, Placement, Record, RequestId, RequestSpec,
     Roles, Sampling, Stops, decode, encode,
@@ -28,7 +32,11 @@ use logic::{
     },
 };
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 5;
+/// A round takes at least this much CPU time: the kernel counts it in ticks of some milliseconds.
+const ROUND_NS: u64 = 60_000_000;
+/// A thread that runs is counted within a tick, on a busy machine within some turns of the others.
+const CLOCK_WITHIN: Duration = Duration::from_secs(5);
 const BLOCK_TOKENS: u32 = 16;
 const MODEL: &str = "m";
 /// Blocks of a sequence and events of a notice, as the peers' index was measured.
@@ -39,11 +47,16 @@ const NODES: usize = 1000;
 /// Nodes that hold blocks in the index's cases, as the peers' index was measured.
 const HOLDERS: usize = 8;
 const ROWS: u32 = 256;
+/// Enough that no row of the worker's case ever waits for memory.
+const WORKER_SLOTS: u32 = 300_000;
 const MINUTE_US: u64 = 60_000_000;
+
+/// Name and program of a case.
+type Case = (&'static str, fn() -> Result<()>);
 
 fn main() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
-    let cases: [(&str, fn() -> Result<()>); 6] = [
+    let cases: [Case; 6] = [
         ("hash", hashing),
         ("index", index),
         ("choose", choosing),
@@ -51,7 +64,11 @@ fn main() -> Result<()> {
         ("envelope", envelope),
         ("worker", worker_step),
     ];
-    println!("| what | ns | per |");
+    ensure!(
+        clock_runs(),
+        "/proc/thread-self/schedstat does not count CPU time here"
+    );
+    println!("| what | CPU ns | per |");
     println!("|---|---|---|");
     for (name, case) in cases {
         if names.is_empty() || names.iter().any(|n| n == name) {
@@ -61,18 +78,32 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Prints what one operation of `per` costs, if a round does `count` of them.
-fn report(what: &str, per: &str, count: usize, mut round: impl FnMut()) {
-    round();
-    let times = (0..ROUNDS).map(|_| {
-        let begun = Instant::now();
-        round();
-        begun.elapsed().as_nanos() as f64 / count as f64
+/// Whether CPU time is counted: without it no round would ever end.
+fn clock_runs() -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < CLOCK_WITHIN {
+        if process::thread_cpu_ns() > 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Prints what one operation of `per` costs, if a call of `work` does `count` of them.
+fn report(what: &str, per: &str, count: usize, mut work: impl FnMut()) {
+    work();
+    let costs = (0..ROUNDS).map(|_| {
+        let begun = process::thread_cpu_ns();
+        let mut done = 0;
+        let mut used = 0;
+        while used < ROUND_NS {
+            work();
+            done += count;
+            used = process::thread_cpu_ns() - begun;
+        }
+        used as f64 / done as f64
     });
-    println!(
-        "| {what} | {} | {per} |",
-        Spread::of(times.collect::<Vec<_>>())
-    );
+    println!("| {what} | {} | {per} |", Spread::of(costs));
 }
 
 fn hashing() -> Result<()> {
@@ -103,9 +134,9 @@ fn index() -> Result<()> {
         }
     };
     let mut full = KvIndex::default();
-    let begun = Instant::now();
+    let begun = process::thread_cpu_ns();
     fill(&mut full);
-    let each = begun.elapsed().as_nanos() as f64 / full.len() as f64;
+    let each = (process::thread_cpu_ns() - begun) as f64 / full.len() as f64;
     println!("| KV index, store up to 1,000,000 blocks | {each:.0} | block |");
     for length in [512, SEQUENCE] {
         let mut at = 0;
@@ -481,7 +512,7 @@ fn worker_config(me: NodeRef) -> worker::Config {
         roles: Roles::WORKER,
         model: MODEL.to_owned(),
         card: 1,
-        slots: 65_536,
+        slots: WORKER_SLOTS,
         quarantined: Vec::new(),
         block_tokens: BLOCK_TOKENS,
         context_tokens: 32_768,
@@ -519,7 +550,7 @@ fn spec(request: u128, prompt: u32) -> RequestSpec {
             ignore_eos: true,
             ..Stops::default()
         },
-        max_tokens: 4096,
+        max_tokens: 16_384,
         priority: 0,
     }
 }
