@@ -3,6 +3,7 @@
 //! Crates below `tests` cannot depend on it without a cycle; their tests include single files by path:
 //! `#[path = "../../tests/src/ledger.rs"] pub mod ledger;`. Start reading at [`ledger`], then [`tidy`].
 
+pub mod cluster;
 pub mod ledger;
 pub mod tidy;
 pub mod up;
