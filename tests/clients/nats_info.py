@@ -18,9 +18,13 @@ async def main():
         return answer
 
     await service("PING")
-    info = await service("INFO")
-    assert info["metadata"]["api"] == "v1", info
-    own = [one for one in info["endpoints"] if (one.get("metadata") or {}).get("model") == MODEL]
+    for _ in range(100):  # a model's own endpoints appear a moment after the model
+        info = await service("INFO")
+        assert info["metadata"]["api"] == "v1", info
+        own = [e for e in info["endpoints"] if (e.get("metadata") or {}).get("model") == MODEL]
+        if own:
+            break
+        await asyncio.sleep(0.1)
     assert own, info
     chat = next(one for one in own if one["subject"].startswith("thalamus.v1.chat."))
     assert int(chat["metadata"]["context"]) > 0 and chat["metadata"]["stream"] == "true", chat

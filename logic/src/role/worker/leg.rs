@@ -33,12 +33,11 @@ pub(super) enum LegEnd {
 
 impl Leg {
     pub(super) fn wake_at(&self) -> Micros {
-        let asking = if self.answered {
-            Micros(u64::MAX)
-        } else {
-            self.repeat_at.min(self.answer_by)
-        };
-        self.taking.as_ref().map_or(asking, |t| t.timer.min(asking))
+        match &self.taking {
+            Some(taking) => taking.timer,
+            None if self.answered => self.repeat_at,
+            None => self.repeat_at.min(self.answer_by),
+        }
     }
 }
 
@@ -176,6 +175,7 @@ impl Worker {
             return;
         };
         leg.answered = true;
+        leg.repeat_at = now.after(LEASE_US);
         job.cached_tokens = job.cached_tokens.max(offer.cached_tokens.min(prompt));
         if offer.blocks.is_empty() || offer.seq < leg.next_seq || leg.offers.len() >= OFFERS_MAX {
             return;
@@ -293,12 +293,25 @@ impl Worker {
             .taking
             .as_ref()
             .is_some_and(|t| t.landed && t.timer <= now);
-        if stalled || (!leg.answered && leg.answer_by <= now) {
+        let idle = leg.taking.is_none();
+        if stalled || (idle && !leg.answered && leg.answer_by <= now) {
             self.end_leg(now, id, LegEnd::Failed, out);
         } else if ask_again {
             self.ask_release(now, id, out);
-        } else if !leg.answered && leg.repeat_at <= now {
+        } else if idle && leg.repeat_at <= now {
+            self.ask_if_it_is_known(now, id);
             self.ask_prefill(now, id, out);
+        }
+    }
+
+    /// A leg that was answered and then heard nothing for a lease must be answered again: its ticket may have ended unheard.
+    fn ask_if_it_is_known(&mut self, now: Micros, id: JobId) {
+        let Some(leg) = self.jobs.get_mut(&id).and_then(|job| job.leg.as_mut()) else {
+            return;
+        };
+        if std::mem::take(&mut leg.answered) {
+            leg.answer_by = now.after(LEASE_US);
+            leg.repeat_us = REPEAT_US;
         }
     }
 }
