@@ -1,5 +1,8 @@
 //! What every device must do, run on the host double and on the first CUDA device where there is one.
 
+#[path = "../../tests/src/ledger.rs"]
+pub mod ledger;
+
 use gpu::{
     CudaDevice, HostDevice,
     device::{Device, DeviceError},
@@ -12,9 +15,8 @@ fn the_host_device_keeps_the_contract() {
 
 #[test]
 fn the_first_cuda_device_keeps_the_contract() {
-    match CudaDevice::open(0) {
-        Ok(device) => check(&device),
-        Err(error) => println!("SKIPPED: the contract on a CUDA device: {error}"),
+    if let Some(device) = ledger::need("gpu", CudaDevice::open(0)) {
+        check(&device);
     }
 }
 

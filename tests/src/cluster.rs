@@ -2,6 +2,8 @@
 //!
 //! It never decides which processes there are; the test starts and ends each.
 
+use std::{future::Future, path::Path};
+
 use anyhow::Result;
 use nats::server::{NatsServer, ServerSettings};
 use tokio::runtime::{Builder, Runtime};
@@ -13,7 +15,7 @@ pub struct Cluster {
     server: NatsServer,
     folder: tempfile::TempDir,
     password: String,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Cluster {
@@ -37,7 +39,7 @@ impl Cluster {
             server,
             folder,
             password,
-            _runtime: runtime,
+            runtime,
         }))
     }
 
@@ -58,5 +60,29 @@ impl Cluster {
             ("THALAMUS_NATS_PASSWORD_FILE", self.password.as_str()),
         ];
         Thalamus::serve(&all, self.folder.path(), &variables)
+    }
+
+    /// The runtime folder that its processes share.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs a future to its end beside the server.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// A connection of our own to the server.
+    ///
+    /// # Errors
+    /// The server does not take it.
+    pub async fn client(&self) -> Result<async_nats::Client> {
+        let config = self.server.config();
+        let options = async_nats::ConnectOptions::with_user_and_password(
+            config.user.unwrap_or_default(),
+            config.password.unwrap_or_default(),
+        );
+        Ok(options.connect(self.server.url()).await?)
     }
 }

@@ -14,22 +14,14 @@ use bus_schemas::{
     messages::{AnyMessage, Cancel},
     subjects::Subjects,
 };
-use nats::server::{NatsServer, ServerSettings};
 use serde_json::json;
 use thalamus_tests::{
-    ledger,
+    cluster::Cluster,
     up::{Thalamus, program, repository, request},
 };
 
 /// Long enough for a beat to be heard on a loaded machine.
 const HEARD_WITHIN: Duration = Duration::from_secs(20);
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?)
-}
 
 fn run(args: &[&str], folder: &Path) -> Result<Output> {
     Ok(Command::new(program()?)
@@ -49,54 +41,6 @@ fn model(name: &str) -> String {
         .join(name)
         .display()
         .to_string()
-}
-
-/// A real server, and how processes connect to it.
-struct Server {
-    server: NatsServer,
-    folder: tempfile::TempDir,
-    password: String,
-}
-
-impl Server {
-    fn start(runtime: &tokio::runtime::Runtime) -> Result<Option<Self>> {
-        let started = runtime.block_on(NatsServer::start(ServerSettings::default()));
-        let Some(server) = ledger::need("nats", started) else {
-            return Ok(None);
-        };
-        let folder = tempfile::Builder::new().prefix("th-").tempdir()?;
-        let password = folder.path().join("password").display().to_string();
-        std::fs::write(&password, server.config().password.unwrap_or_default())?;
-        Ok(Some(Self {
-            server,
-            folder,
-            password,
-        }))
-    }
-
-    fn serve(&self, args: &[&str]) -> Result<Thalamus> {
-        let url = self.server.url();
-        let user = self.server.config().user.unwrap_or_default();
-        let all: Vec<&str> = ["--nats", url.as_str()]
-            .iter()
-            .chain(args)
-            .copied()
-            .collect();
-        let variables = [
-            ("THALAMUS_NATS_USER", user.as_str()),
-            ("THALAMUS_NATS_PASSWORD_FILE", self.password.as_str()),
-        ];
-        Thalamus::serve(&all, self.folder.path(), &variables)
-    }
-
-    async fn client(&self) -> Result<async_nats::Client> {
-        let config = self.server.config();
-        let options = async_nats::ConnectOptions::with_user_and_password(
-            config.user.unwrap_or_default(),
-            config.password.unwrap_or_default(),
-        );
-        Ok(options.connect(self.server.url()).await?)
-    }
 }
 
 fn works(thalamus: &Thalamus, model: &str) -> Result<()> {
@@ -122,15 +66,14 @@ fn audit_is_clean(thalamus: &Thalamus) -> Result<()> {
 
 #[test]
 fn garbage_and_stale_letters_harm_nobody() -> Result<()> {
-    let runtime = runtime()?;
-    let Some(server) = Server::start(&runtime)? else {
+    let Some(server) = Cluster::start()? else {
         return Ok(());
     };
     let model = model("llama3");
     let front = server.serve(&["--role", "gateway,router", "--name", "front"])?;
     let worker = server.serve(&["--role", "worker", "--name", "work", "--model", &model])?;
     works(&front, "llama3")?;
-    runtime.block_on(async {
+    server.block_on(async {
         let client = server.client().await?;
         let subjects = Subjects::new("local");
         let node = NodeId::new("work")?;
@@ -187,8 +130,7 @@ fn garbage_and_stale_letters_harm_nobody() -> Result<()> {
 
 #[test]
 fn a_worker_with_another_block_size_is_not_used_and_the_rest_serves_on() -> Result<()> {
-    let runtime = runtime()?;
-    let Some(server) = Server::start(&runtime)? else {
+    let Some(server) = Cluster::start()? else {
         return Ok(());
     };
     let model = model("qwen2");
@@ -226,8 +168,7 @@ fn a_worker_with_another_block_size_is_not_used_and_the_rest_serves_on() -> Resu
 
 #[test]
 fn a_taken_name_and_a_taken_port_are_refused_by_name() -> Result<()> {
-    let runtime = runtime()?;
-    let Some(server) = Server::start(&runtime)? else {
+    let Some(server) = Cluster::start()? else {
         return Ok(());
     };
     let front = server.serve(&["--role", "gateway,router", "--name", "front"])?;
@@ -244,7 +185,7 @@ fn a_taken_name_and_a_taken_port_are_refused_by_name() -> Result<()> {
             "--admin-listen",
             "127.0.0.1:0",
         ],
-        server.folder.path(),
+        server.folder(),
     )?;
     ensure!(output.status.code() == Some(1), "{:?}", output.status);
     ensure!(

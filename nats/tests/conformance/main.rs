@@ -6,6 +6,8 @@
 mod answers;
 mod bounds;
 mod delivery;
+#[path = "../../../tests/src/ledger.rs"]
+pub mod ledger;
 mod registration;
 mod world;
 
@@ -21,7 +23,7 @@ macro_rules! conformance {
         mod real {
             $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $scenario() {
-                if let Some(world) = crate::world::World::real(stringify!($scenario)).await {
+                if let Some(world) = crate::world::World::real().await {
                     crate::$module::$scenario(world).await;
                 }
             })*)*

@@ -28,7 +28,7 @@ fn file(folder: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
 
 #[tokio::test]
 async fn wrong_credentials_are_refused_by_name() {
-    let Some(server) = server("wrong credentials", ServerSettings::default()).await else {
+    let Some(server) = server(ServerSettings::default()).await else {
         return;
     };
     let mut config = server.config();
@@ -62,7 +62,7 @@ async fn an_nkey_opens_the_door_if_nobody_else_can_read_it() {
         access,
         ..Default::default()
     };
-    let Some(server) = server("nkey", settings).await else {
+    let Some(server) = server(settings).await else {
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -95,7 +95,7 @@ async fn an_nkey_opens_the_door_if_nobody_else_can_read_it() {
 
 #[tokio::test]
 async fn a_credentials_file_must_be_private_and_well_formed() {
-    let Some(server) = server("credentials file", ServerSettings::default()).await else {
+    let Some(server) = server(ServerSettings::default()).await else {
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -13,11 +13,12 @@ use nats::{
     server::{NatsServer, ServerSettings, StartError, find},
 };
 
-use super::{PATIENCE, connect, link_becomes, message, refused, round_trip, server, skip};
+use super::{PATIENCE, connect, link_becomes, message, refused, round_trip, server};
+use crate::ledger;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_server_is_found_again_with_all_subscriptions() {
-    let Some(mut server) = server("restart", ServerSettings::default()).await else {
+    let Some(mut server) = server(ServerSettings::default()).await else {
         return;
     };
     let (bus, other) = (
@@ -67,7 +68,7 @@ async fn a_new_payload_limit_is_learnt_with_the_new_link() {
         max_payload: Some(max),
         ..Default::default()
     };
-    let Some(mut server) = server("payload limit", settings(1000)).await else {
+    let Some(mut server) = server(settings(1000)).await else {
         return;
     };
     let bus = connect(&server.config()).await;
@@ -93,7 +94,7 @@ async fn a_new_payload_limit_is_learnt_with_the_new_link() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_fills_the_queue_and_never_blocks_a_publisher() {
-    let Some(server) = server("freeze", ServerSettings::default()).await else {
+    let Some(server) = server(ServerSettings::default()).await else {
         return;
     };
     let mut config = server.config();
@@ -113,7 +114,7 @@ async fn a_frozen_server_fills_the_queue_and_never_blocks_a_publisher() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_is_noticed_by_its_silence() {
-    let Some(server) = server("silence", ServerSettings::default()).await else {
+    let Some(server) = server(ServerSettings::default()).await else {
         return;
     };
     let mut config = server.config();
@@ -128,7 +129,7 @@ async fn a_frozen_server_is_noticed_by_its_silence() {
 
 #[tokio::test]
 async fn closing_without_a_server_comes_to_an_end() {
-    let Some(mut server) = server("close", ServerSettings::default()).await else {
+    let Some(mut server) = server(ServerSettings::default()).await else {
         return;
     };
     let bus = connect(&server.config()).await;
@@ -182,8 +183,8 @@ async fn something_that_is_no_server_fails_in_time() {
 
 #[tokio::test]
 async fn a_server_that_cannot_start_shows_its_log() {
-    let Ok(program) = find() else {
-        return skip("bad settings", &"no nats-server");
+    let Some(program) = ledger::need("nats", find()) else {
+        return;
     };
     let access = nats::server::Access::Nkey("not an nkey".to_owned());
     let settings = ServerSettings {
@@ -201,7 +202,7 @@ const HOLDER: &str = "THALAMUS_TEST_HOLDS_A_SERVER";
 
 #[tokio::test]
 async fn a_child_server_dies_with_its_parent() {
-    let Some(server) = server("parent's death", ServerSettings::default()).await else {
+    let Some(server) = server(ServerSettings::default()).await else {
         return;
     };
     if std::env::var_os(HOLDER).is_some() {

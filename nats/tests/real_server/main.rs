@@ -6,7 +6,10 @@ mod identity;
 mod loss;
 mod tls;
 
-use std::{io::Write, sync::Arc, time::Duration};
+#[path = "../../../tests/src/ledger.rs"]
+pub mod ledger;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use nats::{
@@ -17,21 +20,9 @@ use nats::{
 /// Longer than anything takes on a loaded machine; only a failure waits for all of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says aloud that `test` was skipped, past the harness that keeps printed lines to itself.
-fn skip(test: &str, reason: &dyn std::fmt::Display) {
-    writeln!(
-        std::io::stderr(),
-        "SKIPPED: {test} on a real server: {reason}"
-    )
-    .ok();
-}
-
 /// A server, or none, said aloud, where the program is missing.
-async fn server(test: &str, settings: ServerSettings) -> Option<NatsServer> {
-    if let Err(reason) = find() {
-        skip(test, &reason);
-        return None;
-    }
+async fn server(settings: ServerSettings) -> Option<NatsServer> {
+    ledger::need("nats", find())?;
     Some(
         NatsServer::start(settings)
             .await

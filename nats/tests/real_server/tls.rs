@@ -11,7 +11,8 @@ use nats::{
     server::{NatsServer, ServerSettings, ServerTls, find},
 };
 
-use super::{connect, refused, round_trip, server, skip};
+use super::{connect, refused, round_trip, server};
+use crate::ledger;
 
 /// A certificate and its key.
 #[derive(Clone)]
@@ -56,19 +57,14 @@ fn certify(folder: &Path, name: &str, issuer: Option<&Pair>) -> Option<Pair> {
 }
 
 /// An authority, a server's pair and a client's, or none, said aloud, without openssl.
-fn certificates(test: &str, folder: &Path) -> Option<[Pair; 3]> {
+fn certificates(folder: &Path) -> Option<[Pair; 3]> {
     let pairs = certify(folder, "authority", None).and_then(|authority| {
         let server = certify(folder, "server", Some(&authority))?;
         let client = certify(folder, "client", Some(&authority))?;
         Some([authority, server, client])
     });
-    if pairs.is_none() {
-        skip(
-            test,
-            &"no openssl 3 that makes certificates: install Debian's `openssl`",
-        );
-    }
-    pairs
+    let why = "it makes no certificates: install Debian's `openssl`, version 3";
+    ledger::need("openssl", pairs.ok_or(why))
 }
 
 fn settings(server: &Pair, client_ca: Option<&Pair>) -> ServerSettings {
@@ -88,10 +84,10 @@ fn settings(server: &Pair, client_ca: Option<&Pair>) -> ServerSettings {
 #[tokio::test]
 async fn tls_trusts_the_given_authority_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let Some([authority, pair, _]) = certificates("tls", folder.path()) else {
+    let Some([authority, pair, _]) = certificates(folder.path()) else {
         return;
     };
-    let Some(server) = server("tls", settings(&pair, None)).await else {
+    let Some(server) = server(settings(&pair, None)).await else {
         return;
     };
     let mut config = server.config();
@@ -122,11 +118,10 @@ async fn tls_trusts_the_given_authority_alone() {
 #[tokio::test]
 async fn a_server_may_ask_for_our_certificate() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let test = "client certificate";
-    let Some([authority, pair, client]) = certificates(test, folder.path()) else {
+    let Some([authority, pair, client]) = certificates(folder.path()) else {
         return;
     };
-    let Some(server) = server(test, settings(&pair, Some(&authority))).await else {
+    let Some(server) = server(settings(&pair, Some(&authority))).await else {
         return;
     };
     let mut config = server.config();
@@ -148,11 +143,10 @@ async fn a_server_may_ask_for_our_certificate() {
 #[tokio::test]
 async fn demanding_tls_of_a_plain_server_fails() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let test = "tls with a plain server";
-    let Some([authority, ..]) = certificates(test, folder.path()) else {
+    let Some([authority, ..]) = certificates(folder.path()) else {
         return;
     };
-    let Some(server) = server(test, ServerSettings::default()).await else {
+    let Some(server) = server(ServerSettings::default()).await else {
         return;
     };
     let mut config = server.config();
@@ -167,12 +161,11 @@ async fn demanding_tls_of_a_plain_server_fails() {
 #[tokio::test]
 async fn tls_may_come_before_the_first_line() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let test = "tls first";
-    let Some([authority, pair, _]) = certificates(test, folder.path()) else {
+    let Some([authority, pair, _]) = certificates(folder.path()) else {
         return;
     };
-    let Ok(program) = find() else {
-        return skip(test, &"no nats-server");
+    let Some(program) = ledger::need("nats", find()) else {
+        return;
     };
     let mut settings = settings(&pair, None);
     settings.tls.iter_mut().for_each(|tls| tls.first = true);

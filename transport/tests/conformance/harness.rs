@@ -35,11 +35,8 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// None, said loudly, where the kind cannot run here.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
-        if kind == Kind::Ucx
-            && let Err(error) = probe_ucx()
-        {
-            println!("SKIPPED: a scenario over UCX: {error}");
-            return None;
+        if kind == Kind::Ucx {
+            crate::ledger::need("ucx", probe_ucx())?;
         }
         let network = MemNetwork::default();
         let dir = tempfile::tempdir().expect("room for a directory");

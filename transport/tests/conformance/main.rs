@@ -3,6 +3,8 @@
 //! UCX scenarios run against the real library and say `SKIPPED` where there is none.
 
 mod harness;
+#[path = "../../../tests/src/ledger.rs"]
+pub mod ledger;
 mod scenarios;
 
 use harness::{Cluster, Kind};

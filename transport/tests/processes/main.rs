@@ -5,6 +5,9 @@
 
 #![allow(unsafe_code)] // signals to our own children
 
+#[path = "../../../tests/src/ledger.rs"]
+pub mod ledger;
+
 use std::{
     fmt::Write as _,
     io::{BufRead, BufReader, Read},
@@ -299,7 +302,5 @@ fn slot(slot: u32) -> SlotRef {
 }
 
 fn has_ucx() -> bool {
-    probe_ucx()
-        .map_err(|error| println!("SKIPPED: two processes over UCX: {error}"))
-        .is_ok()
+    ledger::need("ucx", probe_ucx()).is_some()
 }
