@@ -21,6 +21,8 @@ const IMAGE_BYTES_MAX: u64 =
     File::ALL.len() as u64 * (CARD_FILE_BYTES_MAX + FILE_HEADER_BYTES as u64) + 12;
 /// `model_type` of a scripted model's configuration.
 pub(crate) const SCRIPT_TYPE: &str = "script";
+/// What the configuration of a simulated model says on top: bytes of its blocks.
+const SIMULATED_KEY: &str = "thalamus_simulated_block_bytes";
 
 /// The files that a card may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +86,9 @@ pub enum CardError {
         /// The bound.
         most: u64,
     },
+    /// A configuration that is none.
+    #[error("config.json is no JSON object: {0}")]
+    Config(serde_json::Error),
     /// An image that is none.
     #[error("these bytes are no model card: {0}")]
     Image(&'static str),
@@ -152,6 +157,20 @@ impl CardFiles {
             block_tokens,
             files,
         }
+    }
+
+    /// The card of workers that only take this model's time. It differs from the model's own, so that they
+    /// never share a pool with workers that run it; `block_bytes` tells unlike ones apart.
+    ///
+    /// # Errors
+    /// [`CardError::Config`] if the configuration is no JSON object.
+    pub fn simulated(mut self, block_bytes: usize) -> Result<Self, CardError> {
+        let config = self.files.entry(File::Config).or_default();
+        let mut object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(config).map_err(CardError::Config)?;
+        object.insert(SIMULATED_KEY.into(), block_bytes.into());
+        *config = serde_json::Value::from(object).to_string().into_bytes();
+        Ok(self)
     }
 
     /// Reads an image that came over the bus, of the model called `name`.

@@ -18,7 +18,10 @@ use std::{
 
 use bus_schemas::limits::BLOCK_TOKENS;
 use gpu::Region;
-use logic::batch::{Draw, Drawn, Row, StepPlan, StepResult};
+use logic::{
+    batch::{Draw, Drawn, Row, StepPlan, StepResult},
+    text::Vocabulary,
+};
 
 pub use self::{
     book::Counters,
@@ -85,17 +88,29 @@ pub struct ScriptedEngine {
 }
 
 impl ScriptedEngine {
-    /// An engine as configured.
+    /// An engine as configured, of byte-level ids.
     ///
     /// # Errors
     /// [`ScriptError`] if blocks of this size cannot be.
     pub fn new(config: ScriptedConfig) -> Result<Self, ScriptError> {
+        Self::speaking(config, TextModel::byte_level("script").vocabulary())
+    }
+
+    /// The same for another tokenizer. Only `script/hash` makes sense there: what its letters spell is chance.
+    ///
+    /// # Errors
+    /// [`ScriptError`] if blocks of this size cannot be, or the vocabulary is too small for letters.
+    pub fn speaking(
+        config: ScriptedConfig,
+        vocabulary: Arc<dyn Vocabulary>,
+    ) -> Result<Self, ScriptError> {
+        script::check_vocabulary(vocabulary.len())?;
         let layout = Layout::new(config.block_bytes, config.block_tokens)?;
         let shape = Shape {
             block_bytes: config.block_bytes,
             block_tokens: config.block_tokens,
             context_tokens: config.context_tokens,
-            vocabulary: TextModel::byte_level("script").vocabulary(),
+            vocabulary,
         };
         Ok(Self {
             config,

@@ -13,7 +13,10 @@ use std::{
 };
 
 use gpu::Region;
-use logic::batch::{Row, StepPlan, StepResult};
+use logic::{
+    batch::{Row, StepPlan, StepResult},
+    text::Vocabulary,
+};
 
 pub use self::profile::{Linear, Profile, ProfileError};
 pub use self::table::Table;
@@ -71,6 +74,21 @@ impl SimulatedEngine {
         Ok(Self {
             profile,
             inner: ScriptedEngine::new(config)?,
+        })
+    }
+
+    /// The same for the tokenizer of a real model; see [`ScriptedEngine::speaking`].
+    ///
+    /// # Errors
+    /// [`ScriptError`].
+    pub fn speaking(
+        profile: Profile,
+        config: ScriptedConfig,
+        vocabulary: Arc<dyn Vocabulary>,
+    ) -> Result<Self, ScriptError> {
+        Ok(Self {
+            profile,
+            inner: ScriptedEngine::speaking(config, vocabulary)?,
         })
     }
 

@@ -20,6 +20,8 @@ const COUNT_MAX: u32 = 10_000;
 /// The letters of `script/hash`: printable ASCII.
 const FIRST_LETTER: u32 = 0x20;
 const LETTERS: u32 = 95;
+/// After the last letter.
+const LETTERS_END: u32 = FIRST_LETTER + LETTERS;
 /// State before the first token; any constant will do that zeroed memory does not give.
 const START_STATE: u64 = 0x7468_616c_616d_7573;
 
@@ -56,6 +58,11 @@ pub enum ScriptError {
         /// Tokens in it.
         block_tokens: u32,
     },
+    /// Letters would be ids that there are not.
+    #[error(
+        "a vocabulary of {0} ids is too small for a script, which draws ids below {LETTERS_END}"
+    )]
+    Vocabulary(u32),
 }
 
 /// What tells one choice's tokens from another's.
@@ -136,6 +143,14 @@ pub fn expected(script: Script, prompt: &[u32], choice: u16, seed: u64, n: usize
         }
     }
     seen.split_off(prompt.len())
+}
+
+/// Refuses a vocabulary in which a letter is no id.
+pub(super) const fn check_vocabulary(ids: u32) -> Result<(), ScriptError> {
+    if ids < LETTERS_END {
+        return Err(ScriptError::Vocabulary(ids));
+    }
+    Ok(())
 }
 
 /// State before the first token.

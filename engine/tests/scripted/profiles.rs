@@ -1,15 +1,34 @@
 //! Timing profiles: what they predict, what is refused, and that a simulated engine keeps to them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use engine::{
     Engine,
-    scripted::{Script, expected},
+    card::CardFiles,
+    scripted::{Script, ScriptError, ScriptedConfig, ScriptedEngine, expected},
     simulated::{Pass, Profile, SimulatedEngine},
 };
+use logic::text::Vocabulary;
 use serde_json::{Value, json};
 
 use super::rig::{SEED, config, generate, plan, prompt, region, row};
+
+/// A vocabulary of so many ids that say nothing.
+#[derive(Debug)]
+struct Few(u32);
+
+impl Vocabulary for Few {
+    fn len(&self) -> u32 {
+        self.0
+    }
+    fn append_bytes(&self, _: u32, _: &mut Vec<u8>) {}
+    fn end_ids(&self) -> &[u32] {
+        &[]
+    }
+}
 
 fn profile(value: &Value) -> Profile {
     Profile::parse(&value.to_string()).expect("a profile")
@@ -164,5 +183,26 @@ fn a_simulated_engine_says_what_the_script_says_in_no_less_time() {
             .expect("a valid plan")
             .elapsed_us
             >= 2_000
+    );
+}
+
+#[test]
+fn a_vocabulary_without_letters_is_refused() {
+    let vocabulary = Arc::new(Few(126));
+    let error = ScriptedEngine::speaking(ScriptedConfig::new(Script::Hash(None)), vocabulary);
+    assert_eq!(error.err(), Some(ScriptError::Vocabulary(126)));
+}
+
+#[test]
+fn the_card_of_a_simulated_model_is_another_card() {
+    let real = CardFiles::scripted("script/hash", 128, 4096, 16);
+    let simulated = real
+        .clone()
+        .simulated(4096)
+        .expect("its config is an object");
+    assert_ne!(real.hash(), simulated.hash());
+    assert_ne!(
+        simulated.hash(),
+        real.simulated(8192).expect("the same").hash()
     );
 }

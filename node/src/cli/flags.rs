@@ -49,6 +49,7 @@ flags! {
         "prefill" => "up.prefill", "N";
         "decode" => "up.decode", "M";
         "worker" => "up.worker", "K";
+        "profile" => "worker.profile", "FILE";
         "local-prefill-max" => "worker.local_prefill_max", "TOKENS";
         "prefill-chunk" => "worker.prefill_chunk", "TOKENS";
         "kv-blocks" => "worker.kv_blocks", "N";
@@ -71,6 +72,7 @@ flags! {
         "api-keys-file" => "gateway.api_keys_file", "FILE";
         "admin-listen" => "admin.listen", "ADDR:PORT";
         "cookie-file" => "admin.cookie_file", "FILE";
+        "profile" => "worker.profile", "FILE";
         "local-prefill-max" => "worker.local_prefill_max", "TOKENS";
         "prefill-chunk" => "worker.prefill_chunk", "TOKENS";
         "kv-blocks" => "worker.kv_blocks", "N";

@@ -9,7 +9,8 @@ use engine::{
     Engine,
     card::CardFiles,
     model::{ModelEngine, ModelOptions},
-    scripted::{ScriptedConfig, ScriptedEngine},
+    scripted::{Script, ScriptedConfig, ScriptedEngine},
+    simulated::{Profile, SimulatedEngine},
     text::TextModel,
 };
 use gpu::Region;
@@ -34,6 +35,9 @@ pub struct LoadedModel {
     pub region: Arc<Region>,
 }
 
+/// A model's card, and its engine.
+type Loaded = (CardFiles, Box<dyn Engine>);
+
 /// Loads the configured model for one of `workers` workers of this process.
 ///
 /// # Errors
@@ -44,9 +48,16 @@ pub fn load_model(config: &Config, workers: u64) -> anyhow::Result<LoadedModel> 
         .model
         .as_ref()
         .context("no model: give --model DIR (a Hugging Face folder) or --model script/NAME")?;
-    let (card, engine): (CardFiles, Box<dyn Engine>) = match source {
-        ModelSource::Directory(dir) => load_directory(dir, config, workers)?,
-        ModelSource::Script(script) => load_script(script, config)?,
+    let profile = config
+        .worker
+        .profile
+        .as_deref()
+        .map(Profile::load)
+        .transpose()?;
+    let (card, engine) = match (source, profile) {
+        (ModelSource::Directory(dir), None) => load_directory(dir, config, workers)?,
+        (ModelSource::Directory(dir), Some(profile)) => load_simulated(dir, profile, config)?,
+        (ModelSource::Script(script), profile) => load_script(script, profile, config)?,
     };
     let name = config
         .worker
@@ -67,11 +78,7 @@ pub fn load_model(config: &Config, workers: u64) -> anyhow::Result<LoadedModel> 
     })
 }
 
-fn load_directory(
-    dir: &Path,
-    config: &Config,
-    workers: u64,
-) -> anyhow::Result<(CardFiles, Box<dyn Engine>)> {
+fn load_directory(dir: &Path, config: &Config, workers: u64) -> anyhow::Result<Loaded> {
     let block_tokens = config.worker.block_tokens;
     let card = CardFiles::read(dir, block_tokens)?;
     let text = TextModel::from_files(&card)?;
@@ -112,24 +119,41 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-fn load_script(script: &str, config: &Config) -> anyhow::Result<(CardFiles, Box<dyn Engine>)> {
-    let settings = &config.script;
+fn load_script(script: &str, profile: Option<Profile>, config: &Config) -> anyhow::Result<Loaded> {
     let name = format!("script/{script}");
-    let scripted = ScriptedConfig {
-        block_tokens: config.worker.block_tokens,
-        block_bytes: settings.block_bytes as usize,
-        step_delay: Duration::from_micros(settings.step_delay_us),
-        token_delay: Duration::from_micros(settings.token_delay_us),
-        ..ScriptedConfig::new(name.parse()?)
-    };
+    let scripted = scripted(name.parse()?, config);
     let card = CardFiles::scripted(
         &name,
         scripted.context_tokens,
         scripted.block_bytes,
         scripted.block_tokens,
     );
-    let engine = ScriptedEngine::new(scripted)?;
+    let engine: Box<dyn Engine> = match profile {
+        None => Box::new(ScriptedEngine::new(scripted)?),
+        Some(profile) => Box::new(SimulatedEngine::new(profile, scripted)?),
+    };
+    Ok((card, engine))
+}
+
+/// An engine that takes the time of the model in `dir`, of which only the tokenizer is read.
+fn load_simulated(dir: &Path, profile: Profile, config: &Config) -> anyhow::Result<Loaded> {
+    let mut scripted = scripted(Script::Hash(None), config);
+    let card = CardFiles::read(dir, scripted.block_tokens)?.simulated(scripted.block_bytes)?;
+    let text = TextModel::from_files(&card)?;
+    scripted.context_tokens = text.context_tokens();
+    let engine = SimulatedEngine::speaking(profile, scripted, text.vocabulary())?;
     Ok((card, Box::new(engine)))
+}
+
+fn scripted(script: Script, config: &Config) -> ScriptedConfig {
+    let settings = &config.script;
+    ScriptedConfig {
+        block_tokens: config.worker.block_tokens,
+        block_bytes: settings.block_bytes as usize,
+        step_delay: Duration::from_micros(settings.step_delay_us),
+        token_delay: Duration::from_micros(settings.token_delay_us),
+        ..ScriptedConfig::new(script)
+    }
 }
 
 /// Blocks that fit this worker's share of what memory is free.

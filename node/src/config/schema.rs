@@ -157,6 +157,8 @@ settings! {
         model: Option<ModelSource> = "", any();
         /// Name that clients use for the model; its folder's name when absent.
         model_name: Option<String> = "", any();
+        /// A timing profile: the model's time is simulated and its tokens are scripted; a folder then gives the tokenizer alone.
+        profile: Option<PathBuf> = "", any();
         /// Blocks of KV memory; 0 sizes it from the memory that is free.
         kv_blocks: u32 = "0", within(0..=BLOCKS_MAX);
         /// Tokens in a block; all workers of a pool must agree.

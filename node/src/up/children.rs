@@ -171,6 +171,9 @@ impl Children {
         if let Some(name) = &worker.model_name {
             all.push(("THALAMUS_WORKER_MODEL_NAME", name.clone()));
         }
+        if let Some(profile) = &worker.profile {
+            all.push(("THALAMUS_WORKER_PROFILE", profile.display().to_string()));
+        }
         if let Some(file) = &self.config.admin.cookie_file {
             all.push(("THALAMUS_ADMIN_COOKIE_FILE", file.display().to_string()));
         }
