@@ -9,4 +9,5 @@ pub mod load;
 pub mod process;
 pub mod random;
 pub mod spread;
+pub mod table;
 pub mod up;

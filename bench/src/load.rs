@@ -22,6 +22,35 @@ pub const MODEL: &str = "script/hash";
 /// Shared prefixes of a load that has any.
 const PREFIXES: u64 = 32;
 
+/// Whom clients ask, and in what words.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// The model's name there.
+    pub model: String,
+    /// What prompts are made of.
+    pub speech: Speech,
+}
+
+/// What a prompt is made of, so that a count of pieces is a count of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// Letters: one token each to the byte-level tokenizer.
+    Letters,
+    /// Short common words: about one token each to a tokenizer of some thousand merges.
+    Words,
+}
+
+impl Speech {
+    fn say(self, random: &mut Random, count: usize) -> String {
+        match self {
+            Self::Letters => random.letters(count),
+            Self::Words => random.words(count),
+        }
+    }
+}
+
 /// What clients ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -83,18 +112,22 @@ pub struct Seen {
 ///
 /// # Errors
 /// Any failed or short answer.
-pub async fn run(to: SocketAddr, load: Load, time: Duration, round: u64) -> Result<Seen> {
+pub async fn run(to: &Target, load: Load, time: Duration, round: u64) -> Result<Seen> {
     let begun = Instant::now();
     let until = begun + time;
     let prefixes: Arc<Vec<String>> = {
         let mut random = Random::new(round + 1);
         let count = if load.shared == 0 { 1 } else { PREFIXES };
-        Arc::new((0..count).map(|_| random.letters(load.shared)).collect())
+        Arc::new(
+            (0..count)
+                .map(|_| to.speech.say(&mut random, load.shared))
+                .collect(),
+        )
     };
     let loops: Vec<_> = (0..load.connections as u64)
         .map(|number| {
             let random = Random::new((round << 20) + (number << 1) + 7);
-            tokio::spawn(ask_until(to, load, until, random, prefixes.clone()))
+            tokio::spawn(ask_until(to.clone(), load, until, random, prefixes.clone()))
         })
         .collect();
     let mut answers = Vec::new();
@@ -105,18 +138,18 @@ pub async fn run(to: SocketAddr, load: Load, time: Duration, round: u64) -> Resu
 }
 
 async fn ask_until(
-    to: SocketAddr,
+    to: Target,
     load: Load,
     until: Instant,
     mut random: Random,
     prefixes: Arc<Vec<String>>,
 ) -> Result<Vec<Answer>> {
-    let mut client = Client::connect(to).await?;
+    let mut client = Client::connect(to.http).await?;
     let mut answers = Vec::new();
     while Instant::now() < until || answers.is_empty() {
         let prefix = &prefixes[random.below(prefixes.len() as u64) as usize];
-        let prompt = random.letters(load.prompt - load.shared);
-        let body = body(load, prefix, &prompt);
+        let prompt = to.speech.say(&mut random, load.prompt - load.shared);
+        let body = body(&to.model, load, prefix, &prompt);
         let answer = client.ask("/v1/completions", &body).await?;
         ensure!(
             answer.tokens == load.output,
@@ -129,7 +162,7 @@ async fn ask_until(
     Ok(answers)
 }
 
-fn body(load: Load, prefix: &str, prompt: &str) -> String {
+fn body(model: &str, load: Load, prefix: &str, prompt: &str) -> String {
     let stream = if load.output > 1 {
         r#","stream":true,"stream_options":{"include_usage":true}"#
     } else {
@@ -137,7 +170,7 @@ fn body(load: Load, prefix: &str, prompt: &str) -> String {
     };
     let output = load.output;
     format!(
-        r#"{{"model":"{MODEL}","prompt":"{prefix}{prompt}","max_tokens":{output},"ignore_eos":true{stream}}}"#
+        r#"{{"model":"{model}","prompt":"{prefix}{prompt}","max_tokens":{output},"ignore_eos":true{stream}}}"#
     )
 }
 

@@ -63,6 +63,17 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Sums what `of` says of a process and all below it.
+///
+/// # Errors
+/// The process is gone; those below it may come and go.
+pub fn tree(pid: u32, of: fn(u32) -> Result<u64>) -> Result<u64> {
+    let below = children(pid)
+        .into_iter()
+        .filter_map(|child| tree(child, of).ok());
+    Ok(of(pid)? + below.sum::<u64>())
+}
+
 /// The name of a process's program.
 #[must_use]
 pub fn name(pid: u32) -> String {

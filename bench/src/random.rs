@@ -1,5 +1,12 @@
 //! An xorshift generator, so that every run asks for the same. Never for secrets.
 
+/// Words that every program has, so tokenizers trained on programs know them whole.
+const WORDS: [&str; 32] = [
+    "add", "block", "call", "class", "close", "code", "count", "data", "end", "error", "file",
+    "for", "from", "if", "in", "index", "key", "line", "list", "name", "new", "not", "open",
+    "path", "read", "return", "self", "set", "size", "text", "value", "with",
+];
+
 /// Its state.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -29,5 +36,15 @@ impl Random {
         (0..count)
             .map(|_| (b'a' + self.below(26) as u8) as char)
             .collect()
+    }
+
+    /// So many common words, each with a space after it.
+    pub fn words(&mut self, count: usize) -> String {
+        let mut text = String::with_capacity(count * 6);
+        for _ in 0..count {
+            text.push_str(WORDS[self.below(WORDS.len() as u64) as usize]);
+            text.push(' ');
+        }
+        text
     }
 }

@@ -109,7 +109,11 @@ impl Up {
         self.sum(process::resident_kib)
     }
 
-    fn sum(&self, of: fn(u32) -> Result<u64>) -> Result<Cost> {
+    /// Sums what `of` says of its processes.
+    ///
+    /// # Errors
+    /// A process is gone.
+    pub fn sum(&self, of: fn(u32) -> Result<u64>) -> Result<Cost> {
         let front = of(self.child.id())?;
         let mut cost = Cost {
             front,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bench::{
     alone,
-    load::{self, LOADS, Load, Seen},
-    spread::Spread,
+    load::{self, LOADS, Load, Speech, Target},
+    table::{Sample, print},
     up::{Cost, Up},
 };
 
@@ -43,13 +43,6 @@ const CLUSTERS: [(&str, &[&str]); 3] = [
         &["--processes", "--fabric", "shm", "--local-prefill-max", "0"],
     ),
 ];
-
-/// One load on one cluster in one round.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    seen: Seen,
-    cpu_us: Cost,
-}
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -85,7 +78,7 @@ async fn main() -> Result<()> {
             });
             for (number, up) in clusters.iter().enumerate() {
                 let before = up.cpu_us()?;
-                let seen = load::run(up.http, *load, time, round + 1).await;
+                let seen = load::run(&target(up), *load, time, round + 1).await;
                 let seen =
                     seen.with_context(|| format!("{} on {}", load.name, CLUSTERS[number].0))?;
                 let cpu_us = up.cpu_us()?.since(before);
@@ -94,8 +87,14 @@ async fn main() -> Result<()> {
         }
         eprintln!("round {} of {rounds} is over", round + 1);
     }
+    let ours = CLUSTERS.iter().map(|(name, _)| *name);
+    let names: Vec<String> = std::iter::once("engine alone")
+        .chain(ours)
+        .map(String::from)
+        .collect();
     for (at, load) in loads.iter().enumerate() {
-        print(*load, samples.iter().map(|of| of[at].as_slice()));
+        let samples: Vec<&[Sample]> = samples.iter().map(|of| of[at].as_slice()).collect();
+        print(*load, &names, &samples);
     }
     for ((name, _), up) in CLUSTERS.iter().zip(&clusters) {
         println!("resident at the end, KiB: {name}: {:?}", up.resident_kib()?);
@@ -103,12 +102,21 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+fn target(up: &Up) -> Target {
+    Target {
+        http: up.http,
+        model: load::MODEL.to_owned(),
+        speech: Speech::Letters,
+    }
+}
+
 /// Memory that streams cost: from one stream to 256.
 async fn memory(name: &str, up: &Up, time: Duration) -> Result<()> {
-    load::run(up.http, LOADS[0], time / 2, 0).await?;
+    load::run(&target(up), LOADS[0], time / 2, 0).await?;
     let idle = up.resident_kib()?;
     let many = LOADS[2];
-    let work = tokio::spawn(load::run(up.http, many, time, 0));
+    let to = target(up);
+    let work = tokio::spawn(async move { load::run(&to, many, time, 0).await });
     let mut most = idle;
     while !work.is_finished() {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -126,39 +134,4 @@ async fn memory(name: &str, up: &Up, time: Duration) -> Result<()> {
         each(added.workers)
     );
     Ok(())
-}
-
-fn print<'a>(load: Load, samples: impl Iterator<Item = &'a [Sample]>) {
-    println!();
-    println!(
-        "`{}`: {} streams, {} tokens in ({} shared), {} out",
-        load.name, load.connections, load.prompt, load.shared, load.output
-    );
-    println!(
-        "| | req/s | tokens/s | TTFT p50 ms | TTFT p99 ms | e2e p99 ms | CPU us per request: front, workers, server |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    let names = std::iter::once("engine alone").chain(CLUSTERS.iter().map(|(name, _)| *name));
-    for (name, samples) in names.zip(samples) {
-        let of = |value: fn(&Sample) -> f64| Spread::of(samples.iter().map(value));
-        let cpu = |part: fn(&Cost) -> u64| {
-            Spread::of(
-                samples
-                    .iter()
-                    .map(|s| part(&s.cpu_us) as f64 / s.seen.requests as f64),
-            )
-            .median
-        };
-        println!(
-            "| {name} | {} | {} | {} | {} | {} | {:.0}, {:.0}, {:.0} |",
-            of(|s| s.seen.requests_per_s),
-            of(|s| s.seen.tokens_per_s),
-            of(|s| s.seen.first_ms_p50),
-            of(|s| s.seen.first_ms_p99),
-            of(|s| s.seen.whole_ms_p99),
-            cpu(|c| c.front),
-            cpu(|c| c.workers),
-            cpu(|c| c.server),
-        );
-    }
 }
