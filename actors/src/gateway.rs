@@ -12,6 +12,7 @@ use crate::{
     post::{Listen, Post},
     shell::{Ports, Shell, ShellArgs, ShellMsg},
     supervisor::{Role, StartError, Started, Starting},
+    trail,
 };
 
 /// A running gateway.
@@ -60,10 +61,10 @@ impl Ports<Gateway> for GatewayPorts {
                 outcome,
                 retry_after_ms,
             } => {
-                tracing::info!(%request, ?outcome, "request ended");
                 self.doors.ended(request, outcome, retry_after_ms);
             }
             Effect::Probe(node) => self.post.probe(node, me.clone(), Input::Gone),
+            Effect::Fact(fact) => trail::tell(self.post.me(), &fact),
             Effect::Drained => self.drained.notify_one(),
         }
     }

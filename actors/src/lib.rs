@@ -11,6 +11,7 @@ pub mod post;
 pub mod router;
 pub mod shell;
 pub mod supervisor;
+pub mod trail;
 pub mod worker;
 
 pub use clock::Clock;

@@ -70,6 +70,12 @@ impl Post {
         Self { bus, subjects, me }
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub const fn me(&self) -> NodeRef {
+        self.me
+    }
+
     /// The bus.
     #[must_use]
     pub fn bus(&self) -> &Arc<dyn Bus> {

@@ -12,6 +12,7 @@ use crate::{
     post::{Listen, Post},
     shell::{Ports, Shell, ShellArgs, ShellMsg},
     supervisor::{Role, StartError, Started, Starting},
+    trail,
 };
 
 /// A running router.
@@ -28,6 +29,7 @@ impl Ports<Router> for RouterPorts {
         match effect {
             Effect::Send(outgoing) => self.post.send(outgoing),
             Effect::Probe(node) => self.post.probe(node, me.clone(), Input::Gone),
+            Effect::Fact(fact) => trail::tell(self.post.me(), &fact),
             Effect::Note(note) => tracing::debug!(?note, "router"),
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     post::{Listen, Post},
     shell::{Ports, Shell, ShellArgs, ShellMsg},
     supervisor::{Role, StartError, Started, Starting},
+    trail,
 };
 
 /// A running worker.
@@ -93,6 +94,7 @@ impl Ports<Worker> for WorkerPorts {
             Effect::KnowPeer { peer, card } => self.fabric.know(peer, &card),
             Effect::ForgetPeer(peer) => self.fabric.forget(peer),
             Effect::Probe(node) => self.post.probe(node, me.clone(), Input::Gone),
+            Effect::Fact(fact) => trail::tell(self.post.me(), &fact),
             Effect::Drained => self.drained.notify_one(),
         }
     }

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod messages;
 pub mod spec;
 pub mod subjects;
+pub mod trace;
 
 pub use envelope::{DecodeError, Kind, Letter, Message, Meta, decode, encode, peek};
 pub use ids::{
@@ -22,3 +23,4 @@ pub use spec::{
     ChoiceEnd, EndReason, FailReason, IncompleteReason, Item, Outcome, Record, RefuseReason,
     RequestSpec, Sampling, Stops,
 };
+pub use trace::Trace;

@@ -5,7 +5,7 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::ids::RequestId;
+use crate::{ids::RequestId, trace::Trace};
 
 /// How the next token is drawn. All values are already validated by the gateway.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -104,6 +104,8 @@ pub struct RequestSpec {
     pub max_tokens: u32,
     /// Higher goes first; 0 is ordinary.
     pub priority: i8,
+    /// The trace it belongs to, with the span of whoever sent this.
+    pub trace: Trace,
 }
 
 /// One generated token.

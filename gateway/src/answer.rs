@@ -4,6 +4,7 @@
 
 use std::task::Poll;
 
+use bus_schemas::Trace;
 use tokio::sync::mpsc::Receiver;
 
 use crate::{
@@ -29,6 +30,7 @@ pub struct Answer {
     style: Style,
     stream: bool,
     ignored: Vec<String>,
+    trace: Trace,
 }
 
 impl Answer {
@@ -38,6 +40,7 @@ impl Answer {
         style: Style,
         stream: bool,
         ignored: Vec<String>,
+        trace: Trace,
         meter: Meter,
     ) -> Self {
         Self {
@@ -49,6 +52,7 @@ impl Answer {
             style,
             stream,
             ignored,
+            trace,
         }
     }
 
@@ -68,6 +72,12 @@ impl Answer {
     #[must_use]
     pub fn ignored(&self) -> &[String] {
         &self.ignored
+    }
+
+    /// Under which trace it runs, with the gateway's span; of several prompts, the first one's.
+    #[must_use]
+    pub const fn trace(&self) -> Trace {
+        self.trace
     }
 
     /// Waits for something to happen and appends it. May be dropped while it waits: nothing is lost.

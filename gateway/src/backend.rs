@@ -15,8 +15,6 @@ pub struct Submission {
     pub spec: RequestSpec,
     /// Time it may take.
     pub deadline: Duration,
-    /// W3C trace context of the client, if it sent one.
-    pub traceparent: Option<String>,
 }
 
 /// What happens to a submitted request, in order.

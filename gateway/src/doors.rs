@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus_schemas::limits::{DEADLINE_DEFAULT_US, DEADLINE_MAX_US};
+use bus_schemas::{
+    Trace,
+    limits::{DEADLINE_DEFAULT_US, DEADLINE_MAX_US},
+};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
@@ -69,8 +72,8 @@ pub struct Caller {
     pub deadline: Duration,
     /// Added to the request's own priority.
     pub priority: i8,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
+    /// W3C trace context; the default is none.
+    pub trace: Trace,
     /// The model, as a subject names it.
     pub model_token: Option<String>,
 }
@@ -81,7 +84,7 @@ impl Default for Caller {
             tenant: TENANT_DEFAULT.to_owned(),
             deadline: DEADLINE_DEFAULT,
             priority: 0,
-            traceparent: None,
+            trace: Trace::default(),
             model_token: None,
         }
     }
@@ -144,13 +147,9 @@ impl Doors {
             return Err(ApiError::deadline());
         }
         let model = prepared.plan.model.clone();
+        let trace = prepared.specs.first().map(|s| s.trace.entered(s.request));
         let submit = |spec| {
-            let traceparent = caller.traceparent.clone();
-            let submitted = self.backend.submit(Submission {
-                spec,
-                deadline,
-                traceparent,
-            });
+            let submitted = self.backend.submit(Submission { spec, deadline });
             submitted.map_err(|refused| ApiError::submit(refused, &model))
         };
         // a refusal drops the receivers of the prompts before it, which cancels them
@@ -168,7 +167,10 @@ impl Doors {
             ignored,
             ..
         } = prepared;
-        Ok(Answer::new(events, plan, style, stream, ignored, meter))
+        let trace = trace.unwrap_or_default();
+        Ok(Answer::new(
+            events, plan, style, stream, ignored, trace, meter,
+        ))
     }
 
     /// Text to ids.

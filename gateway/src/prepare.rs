@@ -212,6 +212,7 @@ fn specs(
             stops: common.stops.clone(),
             max_tokens,
             priority: common.priority.saturating_add(caller.priority),
+            trace: caller.trace,
         })
     };
     prompts.iter().map(spec).collect()

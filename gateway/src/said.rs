@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use bus_schemas::Trace;
+
 use crate::{
     doors::DEADLINE_MAX,
     error::{ApiError, quote},
@@ -11,8 +13,6 @@ use crate::{
 
 /// Longest id that a client may give its request.
 const ID_BYTES_MAX: usize = 64;
-/// Length of a `traceparent` of version 00.
-const TRACEPARENT_BYTES: usize = 55;
 
 /// A deadline in milliseconds.
 ///
@@ -55,14 +55,9 @@ pub(crate) fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= ID_BYTES_MAX && text.bytes().all(letter)
 }
 
-/// A trace context, if it is one; a broken one is no reason to fail a request.
-pub(crate) fn traceparent(text: &str) -> Option<String> {
-    let shape = |(at, byte): (usize, u8)| match at {
-        2 | 35 | 52 => byte == b'-',
-        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-    };
-    let valid = text.len() == TRACEPARENT_BYTES && text.bytes().enumerate().all(shape);
-    valid.then(|| text.to_owned())
+/// A trace context; a broken one is none, for it is no reason to fail a request.
+pub(crate) fn trace(text: Option<&str>) -> Trace {
+    text.and_then(Trace::parse).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -103,9 +98,8 @@ mod tests {
     #[test]
     fn broken_trace_contexts_are_left_out() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(traceparent(good).as_deref(), Some(good));
-        for bad in ["", "00-x", &good.to_uppercase(), &good.replace('-', "_")] {
-            assert_eq!(traceparent(bad), None);
-        }
+        assert_eq!(trace(Some(good)).to_string(), good);
+        assert_eq!(trace(Some("00-x")), Trace::default());
+        assert_eq!(trace(None), Trace::default());
     }
 }

@@ -141,6 +141,7 @@ mod tests {
             stops: Stops::default(),
             max_tokens: 1,
             priority: 0,
+            trace: bus_schemas::Trace::default(),
         }
     }
 }

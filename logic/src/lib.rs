@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod core;
+pub mod fact;
 pub mod hash;
 pub mod kv;
 pub mod member;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bus_schemas::{
-    NodeId, NodeRef, Outcome, RequestId, RequestSpec, Roles, Sampling, Stops, messages::Pass,
+    NodeId, NodeRef, Outcome, RequestId, RequestSpec, Roles, Sampling, Stops, Trace, messages::Pass,
 };
 use logic::{
     Micros,
@@ -227,6 +227,7 @@ fn load(world: &mut World, rng: &mut Rng, shape: Shape, gateways: &[NodeId]) -> 
             stops: Stops::default(),
             max_tokens: u32::try_from(1 + rng.below(20)).unwrap_or(1),
             priority: 0,
+            trace: Trace::default(),
         };
         let pick = usize::try_from(rng.below(gateways.len() as u64)).unwrap_or(0);
         let at = Micros(600_000 + rng.below(STORM_US - 1_000_000));

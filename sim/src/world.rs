@@ -56,6 +56,8 @@ pub struct World {
     homes: BTreeMap<RequestId, NodeId>,
     queue: BTreeMap<(Micros, u64), Event>,
     cancelled_takes: BTreeSet<(NodeRef, u64)>,
+    /// Traces and their spans that were begun.
+    spans: BTreeSet<(u128, u64)>,
     serial: u64,
     rng: Rng,
     block_tokens: usize,
@@ -86,6 +88,7 @@ impl World {
             homes: BTreeMap::new(),
             queue: BTreeMap::new(),
             cancelled_takes: BTreeSet::new(),
+            spans: BTreeSet::new(),
             serial: 0,
             rng: Rng::new(seed),
             block_tokens,

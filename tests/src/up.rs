@@ -59,6 +59,14 @@ impl Thalamus {
     /// # Errors
     /// It does not start.
     pub fn up(args: &[&str]) -> Result<Self> {
+        Self::up_logging(args, &[], Stdio::inherit())
+    }
+
+    /// The same with these variables, and its log (its children's too) somewhere else.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn up_logging(args: &[&str], variables: &[(&str, &str)], log: Stdio) -> Result<Self> {
         let runtime = tempfile::Builder::new().prefix("th-").tempdir()?;
         let mut all = vec![
             "up",
@@ -69,7 +77,7 @@ impl Thalamus {
         ];
         all.extend_from_slice(args);
         let path = runtime.path().to_path_buf();
-        let mut started = Self::start(&all, &path, &[], "try:")?;
+        let mut started = Self::start(&all, &path, variables, log, "try:")?;
         started.owns_runtime = Some(runtime);
         Ok(started)
     }
@@ -87,24 +95,25 @@ impl Thalamus {
             "127.0.0.1:0",
         ];
         all.extend_from_slice(args);
-        Self::start(&all, runtime, variables, " is up: admin ")
+        Self::start(&all, runtime, variables, Stdio::inherit(), " is up: admin ")
     }
 
     fn start(
         args: &[&str],
         runtime: &Path,
         variables: &[(&str, &str)],
+        log: Stdio,
         ready: &str,
     ) -> Result<Self> {
         let mut command = Command::new(program()?);
-        command
-            .args(args)
-            .env("XDG_RUNTIME_DIR", runtime)
-            .envs(variables.iter().copied());
         if std::env::var_os("THALAMUS_LOG_FILTER").is_none() {
             command.env("THALAMUS_LOG_FILTER", "warn");
         }
         let mut child = command
+            .args(args)
+            .env("XDG_RUNTIME_DIR", runtime)
+            .envs(variables.iter().copied())
+            .stderr(log)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;

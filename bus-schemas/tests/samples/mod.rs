@@ -5,7 +5,7 @@
 
 use bus_schemas::{
     Attempt, ChoiceEnd, EndReason, Epoch, Item, Kind, Meta, NodeId, NodeRef, Placement, Record,
-    RefuseReason, RequestId, RequestSpec, Roles, Sampling, Stops, Ticket,
+    RefuseReason, RequestId, RequestSpec, Roles, Sampling, Stops, Ticket, Trace,
     messages::{
         Abort, Admit, AnyMessage, AskTokens, Beat, Bound, Cancel, Change, Confirm, Intake, Load,
         Notice, Offer, Orphaned, Pass, Prefill, PrefillRefused, Promised, Refused, Rejected,
@@ -256,6 +256,11 @@ fn spec() -> RequestSpec {
         },
         max_tokens: 64,
         priority: -1,
+        trace: Trace {
+            id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+            span: 0x00f0_67aa_0ba9_02b7,
+            flags: 1,
+        },
     }
 }
 

@@ -53,6 +53,7 @@ async fn generate(
         let body = body::read(headers, body, shop.config.body_bytes_max).await?;
         let answer = shop.doors.generate(kind, body, caller).await?;
         let ignored = ignored(answer.ignored());
+        let trace = HeaderValue::try_from(answer.trace().to_string()).ok();
         let mut response = if answer.is_stream() {
             stream(shop, answer).await?
         } else {
@@ -60,6 +61,9 @@ async fn generate(
         };
         if let Some(ignored) = ignored {
             response.headers_mut().insert("x-ignored-params", ignored);
+        }
+        if let Some(trace) = trace {
+            response.headers_mut().insert("traceparent", trace);
         }
         Ok(response)
     };
@@ -91,7 +95,7 @@ fn caller(Tenant(tenant): Tenant, headers: &HeaderMap) -> Result<Caller, ApiErro
         tenant,
         deadline: patience.map_or(deadline, |patience| patience.min(deadline)),
         priority,
-        traceparent: text("traceparent").and_then(said::traceparent),
+        trace: said::trace(text("traceparent")),
         model_token: None,
     })
 }

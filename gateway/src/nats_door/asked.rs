@@ -5,6 +5,7 @@
 use nats::Headers;
 use uuid::Uuid;
 
+use super::reply::TRACEPARENT;
 use crate::{
     doors::{Caller, DEADLINE_DEFAULT},
     error::{ApiError, quote},
@@ -65,7 +66,7 @@ pub(super) fn read(
             tenant: tenant.to_owned(),
             deadline: deadline.unwrap_or(DEADLINE_DEFAULT),
             priority: priority.unwrap_or(0),
-            traceparent: text("traceparent").and_then(said::traceparent),
+            trace: said::trace(text(TRACEPARENT)),
             model_token: model_token.map(str::to_owned),
         },
     })

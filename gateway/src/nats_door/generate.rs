@@ -12,7 +12,7 @@ use super::{
     Hall,
     asked::{self, Asked},
     probe::Probe,
-    reply::{Lost, Replies, Stream, named},
+    reply::{Lost, Replies, Stream, named, traced},
     running::Cancels,
 };
 use crate::{
@@ -87,6 +87,7 @@ async fn whole(
     replies: &Replies,
 ) -> Option<ApiError> {
     let mut whole = Whole::new(answer.style());
+    let headers = traced(id, answer.trace());
     let mut events = Vec::new();
     let result = 'collected: loop {
         tokio::select! {
@@ -102,11 +103,11 @@ async fn whole(
     drop(answer);
     match result {
         Ok(body) => {
-            let _gone = replies.whole(named(id), body).await;
+            let _gone = replies.whole(headers, body).await;
             None
         }
         Err(error) => {
-            let _gone = replies.error(named(id), &error, false).await;
+            let _gone = replies.error(headers, &error, false).await;
             Some(error)
         }
     }
@@ -120,7 +121,7 @@ async fn stream(
     replies: &Replies,
 ) -> Option<ApiError> {
     let probe = hall.probes.watch();
-    let mut stream = Stream::new(replies, id, probe.subject());
+    let mut stream = Stream::new(replies, traced(id, answer.trace()), probe.subject());
     let keep_alive = hall.doors.options().keep_alive.unwrap_or(NEVER);
     // the answer goes into it and is dropped there, so that nothing runs while the end is told
     let result = match follow(answer, cancels, &probe, &mut stream, keep_alive).await {

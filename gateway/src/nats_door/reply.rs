@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bus_schemas::Trace;
 use bytes::Bytes;
 use nats::{Bus, Headers, Publication, PublishError};
 use tokio::time::Instant;
@@ -12,6 +13,8 @@ use crate::error::ApiError;
 
 const SEQ: &str = "Thalamus-Seq";
 const REQUEST_ID: &str = "Thalamus-Request-Id";
+/// W3C trace context, in and out.
+pub(super) const TRACEPARENT: &str = "traceparent";
 /// Longest error in a header.
 const ERROR_CHARS_MAX: usize = 200;
 /// Between two tries at a full bus.
@@ -42,8 +45,8 @@ pub(super) struct Replies {
 /// A stream of messages to one caller.
 pub(super) struct Stream<'a> {
     replies: &'a Replies,
-    /// The request's id, as the client may name it.
-    id: String,
+    /// Headers of the first message.
+    first: Headers,
     /// Where the server tells that nobody listens.
     probe: String,
     /// Number of the next message.
@@ -133,10 +136,10 @@ impl Replies {
 }
 
 impl<'a> Stream<'a> {
-    pub(super) fn new(replies: &'a Replies, id: &str, probe: String) -> Self {
+    pub(super) fn new(replies: &'a Replies, first: Headers, probe: String) -> Self {
         Self {
             replies,
-            id: id.to_owned(),
+            first,
             probe,
             seq: 0,
             probed: None,
@@ -177,9 +180,7 @@ impl<'a> Stream<'a> {
 
     fn headers(&mut self) -> Headers {
         let mut headers = Headers::from([(SEQ.to_owned(), self.seq.to_string())]);
-        if self.seq == 0 {
-            headers.insert(REQUEST_ID.to_owned(), self.id.clone());
-        }
+        headers.extend(std::mem::take(&mut self.first));
         self.seq += 1;
         headers
     }
@@ -188,6 +189,13 @@ impl<'a> Stream<'a> {
 /// The headers of a first or only message.
 pub(super) fn named(id: &str) -> Headers {
     Headers::from([(REQUEST_ID.to_owned(), id.to_owned())])
+}
+
+/// The same for a request that runs.
+pub(super) fn traced(id: &str, trace: Trace) -> Headers {
+    let mut headers = named(id);
+    headers.insert(TRACEPARENT.to_owned(), trace.to_string());
+    headers
 }
 
 fn error_headers(error: &ApiError) -> Vec<(String, String)> {

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use bus_schemas::RefuseReason;
+use bus_schemas::{RefuseReason, Trace};
 use gateway::{
     Doors, Options,
     backend::SubmitError,
@@ -190,11 +190,18 @@ async fn deadline_and_trace_travel_with_the_request() {
         .header("x-request-timeout-ms", "60000")
         .header("x-stainless-read-timeout", "30")
         .header("traceparent", trace);
-    assert_eq!(client.post(CHAT, &chat()).await.status, 200);
+    let reply = client.post(CHAT, &chat()).await;
+    assert_eq!(reply.status, 200);
     let seen = &core.seen()[0];
     assert!(seen.deadline <= Duration::from_secs(30) && seen.deadline > Duration::from_secs(20));
-    assert_eq!(seen.traceparent.as_deref(), Some(trace));
-    Client::of(&core).await.post(CHAT, &chat()).await;
+    assert_eq!(seen.spec.trace.to_string(), trace);
+    let back = Trace::parse(reply.header("traceparent").unwrap_or_default());
+    let (theirs, request) = (seen.spec.trace, seen.spec.request);
+    assert_eq!(back, Some(theirs.entered(request)));
+    assert_ne!(back.map(|t| t.span), Some(theirs.span));
+    let reply = Client::of(&core).await.post(CHAT, &chat()).await;
+    let own = Trace::of(core.seen()[1].spec.request).entered(core.seen()[1].spec.request);
+    assert_eq!(reply.header("traceparent"), Some(own.to_string().as_str()));
     assert!(core.seen()[1].deadline > Duration::from_secs(590));
 }
 

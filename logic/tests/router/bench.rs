@@ -105,7 +105,7 @@ impl Bench {
 pub(crate) fn letters(effects: &[Effect]) -> impl Iterator<Item = &Outgoing> {
     effects.iter().filter_map(|effect| match effect {
         Effect::Send(outgoing) if outgoing.dest != Dest::Beats => Some(outgoing),
-        Effect::Send(_) | Effect::Probe(_) | Effect::Note(_) => None,
+        Effect::Send(_) | Effect::Probe(_) | Effect::Note(_) | Effect::Fact(_) => None,
     })
 }
 
@@ -167,6 +167,7 @@ pub(crate) fn admit(request: u128) -> Admit {
         stops: Stops::default(),
         max_tokens: 16,
         priority: 0,
+        trace: bus_schemas::Trace::default(),
     };
     Admit {
         spec,

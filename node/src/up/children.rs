@@ -167,6 +167,7 @@ impl Children {
                 self.config.limits.drain_ms.to_string(),
             ),
             ("THALAMUS_LOG_FILTER", self.config.log.filter.clone()),
+            ("THALAMUS_LOG_JSON", self.config.log.json.to_string()),
         ];
         if let Some(name) = &worker.model_name {
             all.push(("THALAMUS_WORKER_MODEL_NAME", name.clone()));

@@ -5,6 +5,7 @@
 use bus_schemas::{Item, NodeRef, RequestId, Ticket, messages::SlotRef};
 use logic::{
     batch::StepPlan,
+    fact::Fact,
     role::{gateway, router, worker},
 };
 
@@ -39,6 +40,7 @@ impl World {
                 client.outcome = Some(outcome);
             }
             gateway::Effect::Probe(node) => self.probe(me, node),
+            gateway::Effect::Fact(fact) => self.fact(&fact),
             gateway::Effect::Drained => {}
         }
     }
@@ -62,10 +64,20 @@ impl World {
         }
     }
 
+    /// Every fact belongs to its request's trace, and its span was caused by one that is known.
+    fn fact(&mut self, fact: &Fact) {
+        let span = fact.span;
+        assert_eq!(span.trace.id, span.request.0, "a request is its own trace");
+        let known = span.parent == 0 || self.spans.contains(&(span.trace.id, span.parent));
+        assert!(known, "{fact:?} was caused by a span that nobody began");
+        self.spans.insert((span.trace.id, span.trace.span));
+    }
+
     fn router_effect(&mut self, me: NodeRef, effect: router::Effect) {
         match effect {
             router::Effect::Send(outgoing) => self.post(me, outgoing),
             router::Effect::Probe(node) => self.probe(me, node),
+            router::Effect::Fact(fact) => self.fact(&fact),
             router::Effect::Note(_) => {}
         }
     }
@@ -112,6 +124,7 @@ impl World {
                 }
             }
             worker::Effect::Probe(node) => self.probe(me, node),
+            worker::Effect::Fact(fact) => self.fact(&fact),
             worker::Effect::KnowPeer { .. }
             | worker::Effect::ForgetPeer(_)
             | worker::Effect::Drained => {}

@@ -246,6 +246,7 @@ pub(crate) fn spec(request: u128, prompt: u32) -> RequestSpec {
         },
         max_tokens: 16_384,
         priority: 0,
+        trace: bus_schemas::Trace::default(),
     }
 }
 

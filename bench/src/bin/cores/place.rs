@@ -200,6 +200,6 @@ fn reserved(effects: &[router::Effect]) -> Option<(NodeRef, Placement)> {
             AnyMessage::Reserve(r) => Some((outgoing.meta.to, r.placement)),
             _ => None,
         },
-        router::Effect::Probe(_) | router::Effect::Note(_) => None,
+        router::Effect::Probe(_) | router::Effect::Note(_) | router::Effect::Fact(_) => None,
     })
 }

@@ -9,7 +9,7 @@ use bus_schemas::{
 };
 
 use super::{OpenView, Outgoing};
-use crate::member::Member;
+use crate::{fact::Fact, member::Member};
 
 /// What a gateway is told at its start.
 #[derive(Clone, Debug)]
@@ -75,6 +75,8 @@ pub enum Effect {
     },
     /// Ask that node's subject whether anybody is there.
     Probe(NodeRef),
+    /// Something that a person may want to follow.
+    Fact(Fact),
     /// The last request ended after `Drain`.
     Drained,
 }

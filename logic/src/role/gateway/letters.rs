@@ -7,7 +7,7 @@ use bus_schemas::{
 };
 
 use super::{Dest, Effect, Gateway, Outgoing, failure_of, may_pass, open::Accepted};
-use crate::{core::Micros, member::Observed};
+use crate::{core::Micros, fact::What, member::Observed};
 
 impl Gateway {
     pub(super) fn letter(
@@ -91,6 +91,7 @@ impl Gateway {
         };
         if open.can_bind(meta.from, meta.attempt) && !self.cancels.contains_key(&key) {
             open.bind(now, meta.from, meta.attempt, placement);
+            out.push(Effect::Fact(open.fact(now, What::Bound(meta.from))));
         } else if !open.owns(meta.from, meta.attempt, placement) {
             return self.send_cancel(now, key, out);
         }
@@ -156,6 +157,7 @@ impl Gateway {
             }
             return;
         }
+        let silent = !open.has_output();
         match open.accept(now, first, items) {
             Accepted::Garbage => {
                 self.counters.stale += 1;
@@ -173,6 +175,9 @@ impl Gateway {
             Accepted::Items(items) => {
                 open.cached_tokens = open.cached_tokens.max(cached_tokens);
                 let cached_tokens = open.cached_tokens;
+                if silent && open.has_output() {
+                    out.push(Effect::Fact(open.fact(now, What::FirstToken)));
+                }
                 if !items.is_empty() {
                     out.push(Effect::Deliver {
                         request,

@@ -29,6 +29,7 @@ pub use self::{
 use super::{Dest, Outgoing};
 use crate::{
     core::{Core, Micros},
+    fact::What,
     member::Members,
 };
 
@@ -101,6 +102,7 @@ impl Gateway {
         let to = router.map_or(NodeRef::NONE, |r| r);
         let dest = router.map_or(Dest::AnyRouter, |r| Dest::Node(r.node));
         let meta = open.meta(now, me, to, open.attempt());
+        out.push(Effect::Fact(open.fact(now, What::Admitted(router))));
         out.push(Effect::Send(Outgoing {
             dest,
             meta,
@@ -145,6 +147,7 @@ impl Gateway {
             return;
         };
         self.counters.ended += 1;
+        out.push(Effect::Fact(open.fact(now, What::Ended(outcome))));
         out.push(Effect::Ended {
             request,
             outcome,
@@ -187,6 +190,10 @@ impl Gateway {
         let Some(open) = self.open.get_mut(&request) else {
             return;
         };
+        if let Some(owner) = open.owner() {
+            let lost = What::OwnerLost(owner.node);
+            out.push(Effect::Fact(open.fact(now, lost)));
+        }
         if open.lose_owner(now) > limit {
             self.end(
                 now,

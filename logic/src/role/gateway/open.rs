@@ -10,7 +10,10 @@ use bus_schemas::{
     spec::{FailReason, IncompleteReason, Item, RefuseReason},
 };
 
-use crate::core::Micros;
+use crate::{
+    core::Micros,
+    fact::{Fact, Span, What},
+};
 
 /// An owner that has been silent for this long is asked whether it still has the request.
 const ASK_US: u64 = 1_000_000;
@@ -74,7 +77,7 @@ pub(super) enum Accepted {
 #[derive(Debug)]
 pub(super) struct Open {
     spec: RequestSpec,
-    since: Micros,
+    span: Span,
     deadline: Micros,
     emitted: Vec<Vec<u32>>,
     ended: Vec<bool>,
@@ -114,10 +117,10 @@ pub struct OpenView {
 }
 
 impl Open {
-    pub(super) fn new(now: Micros, spec: RequestSpec, deadline: Micros) -> Self {
+    pub(super) fn new(now: Micros, mut spec: RequestSpec, deadline: Micros) -> Self {
         let choices = usize::from(spec.choices.max(1));
         Self {
-            since: now,
+            span: Span::root(now, &mut spec),
             deadline,
             emitted: vec![Vec::new(); choices],
             ended: vec![false; choices],
@@ -137,6 +140,10 @@ impl Open {
 
     pub(super) const fn attempt(&self) -> Attempt {
         self.attempt
+    }
+
+    pub(super) const fn fact(&self, now: Micros, what: What) -> Fact {
+        self.span.fact(now, self.attempt, what)
     }
 
     pub(super) const fn owner(&self) -> Option<Owner> {
@@ -368,7 +375,7 @@ impl Open {
             prompt_tokens: self.spec.prompt.len(),
             output_tokens: self.emitted.iter().map(Vec::len).sum(),
             deaths: self.deaths,
-            since: self.since,
+            since: self.span.since,
             deadline: self.deadline,
         }
     }

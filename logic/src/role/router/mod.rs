@@ -30,6 +30,7 @@ use self::{
 use super::{Dest, Outgoing};
 use crate::{
     core::{Core, Micros},
+    fact::Fact,
     member::Members,
     place::KvIndex,
 };
@@ -86,6 +87,8 @@ pub enum Effect {
     Probe(NodeRef),
     /// Something a person may want to read in the log.
     Note(Note),
+    /// Something about a request that a person may want to follow.
+    Fact(Fact),
 }
 
 /// What may be logged.

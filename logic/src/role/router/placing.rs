@@ -4,7 +4,7 @@
 //! lease without the worker's word, and nothing is kept of an attempt that was rejected.
 
 use bus_schemas::{
-    Attempt, Meta, NodeRef, Placement, RefuseReason, RequestId,
+    Attempt, Meta, NodeRef, Placement, RefuseReason, RequestId, Role,
     limits::{CHOICES_MAX, LEASE_US, PROMPT_TOKENS_MAX},
     messages::{Admit, Intake, Refused, Rejected, Reserve},
 };
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     core::Micros,
+    fact::{Span, What},
     hash,
     place::{Ask, Choice, Prompt, choose},
 };
@@ -38,6 +39,7 @@ pub(super) type PlacingKey = (RequestId, Attempt);
 pub(super) struct Placing {
     gateway: NodeRef,
     admit: Admit,
+    span: Span,
     placed: Placed,
     /// Incarnations not to use: the gateway's and those that refused.
     avoid: Vec<NodeRef>,
@@ -54,8 +56,16 @@ impl Placing {
 }
 
 impl Router {
-    pub(super) fn admit(&mut self, now: Micros, meta: Meta, admit: Admit, out: &mut Vec<Effect>) {
+    pub(super) fn admit(
+        &mut self,
+        now: Micros,
+        meta: Meta,
+        mut admit: Admit,
+        out: &mut Vec<Effect>,
+    ) {
         let key = (meta.request, meta.attempt);
+        let me = (Role::Router, self.config.me);
+        let span = Span::enter(now, &mut admit.spec, me, meta.attempt);
         if self.placings.contains_key(&key) {
             return self.ask_again(now, key, out);
         }
@@ -68,11 +78,14 @@ impl Router {
             return;
         }
         if let Err(reason) = self.check_admissible(&meta, &admit) {
+            let fact = span.fact(now, key.1, What::Refused(reason));
+            out.push(Effect::Fact(fact));
             return self.reject(meta.from, key, (reason, RETRY_MS), out);
         }
         self.end_older(key);
         let placing = Placing {
             gateway: meta.from,
+            span,
             avoid: admit.avoid.clone(),
             placed: Placed::nowhere(meta.from),
             refused: None,
@@ -199,6 +212,12 @@ impl Router {
             placement,
         };
         placing.until = now.after(LEASE_US);
+        let placed = What::Placed {
+            placement,
+            decode,
+            prefill,
+        };
+        out.push(Effect::Fact(placing.span.fact(now, key.1, placed)));
         let cached = choice
             .explained
             .first()
@@ -246,6 +265,8 @@ impl Router {
             Some(word) if reason == RefuseReason::Full => word,
             Some(_) | None => reason,
         };
+        let fact = placing.span.fact(now, key.1, What::Refused(reason));
+        out.push(Effect::Fact(fact));
         self.reject(placing.gateway, key, (reason, retry_ms), out);
     }
 

@@ -69,7 +69,7 @@ pub(super) fn tokens_of(admit: &Admit) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use bus_schemas::{RequestId, RequestSpec, Sampling, Stops};
+    use bus_schemas::{RequestId, RequestSpec, Sampling, Stops, Trace};
 
     use super::*;
 
@@ -112,6 +112,7 @@ mod tests {
             stops: Stops::default(),
             max_tokens: 1,
             priority: 0,
+            trace: Trace::default(),
         };
         Admit {
             spec,

@@ -6,7 +6,7 @@
 mod admission;
 
 use bus_schemas::{
-    EndReason, Meta, NodeRef, Placement, RefuseReason,
+    EndReason, Item, Meta, NodeRef, Placement, RefuseReason, Role,
     limits::REPEAT_US,
     messages::{AnyMessage, Change, Promised, Refused, Reserve, Unknown},
 };
@@ -17,7 +17,10 @@ use super::{
     leg::LegEnd,
     stop::Length,
 };
-use crate::core::Micros;
+use crate::{
+    core::Micros,
+    fact::{Span, What},
+};
 
 /// Weight of one observed output in the running mean (PLACEMENT section 5).
 const OUTPUT_STEP: f64 = 0.01;
@@ -27,7 +30,7 @@ impl Worker {
         &mut self,
         now: Micros,
         meta: Meta,
-        reserve: Reserve,
+        mut reserve: Reserve,
         out: &mut Vec<Effect>,
     ) {
         let key = JobKey {
@@ -42,7 +45,9 @@ impl Worker {
             return;
         }
         let (gateway, prefill) = (reserve.gateway, reserve.prefill);
-        match self.try_reserve(now, &meta, key, reserve) {
+        let spec = &mut reserve.admit.spec;
+        let span = Span::enter(now, spec, (Role::Decode, self.config.me), key.attempt);
+        match self.try_reserve(span, &meta, key, reserve) {
             Ok(id) => {
                 debug_assert_eq!(self.jobs[&id].gateway, gateway, "the job is the request's");
                 self.counters.promised += 1;
@@ -57,6 +62,8 @@ impl Worker {
             Err(reason) => {
                 self.counters.refused += 1;
                 self.remember_ended(key, now.after(meta.remaining_us));
+                let fact = span.fact(now, key.attempt, What::Refused(reason));
+                out.push(Effect::Fact(fact));
                 self.refuse(&meta, key, reason, out);
             }
         }
@@ -112,19 +119,19 @@ impl Worker {
 
     fn try_reserve(
         &mut self,
-        now: Micros,
+        span: Span,
         meta: &Meta,
         key: JobKey,
         reserve: Reserve,
     ) -> Result<JobId, RefuseReason> {
         self.check_admissible(meta, key, &reserve)?;
         let id = self.fresh_id();
-        let mut job = self.new_job(now, meta, key, reserve);
+        let mut job = self.new_job(span, meta, key, reserve);
         self.reserve_memory(&mut job)?;
         self.by_key.insert(key, id);
         self.timers.insert((job.repeat_at, Timer::Job(id)));
         self.jobs.insert(id, job);
-        self.end_what_has_ended(now, id);
+        self.end_what_has_ended(span.since, id);
         Ok(id)
     }
 
@@ -178,6 +185,9 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        if !job.items.iter().any(|i| matches!(i, Item::Token(_))) {
+            out.push(Effect::Fact(job.fact(now, What::FirstToken)));
+        }
         job.push_token(choice, drawn);
         self.dirty.insert(id);
         self.counters.generated_tokens += 1;
@@ -226,6 +236,7 @@ impl Worker {
             return;
         };
         job.repeat_at = now.after(REPEAT_US);
+        out.push(Effect::Fact(job.fact(now, What::Done)));
         let spare = std::mem::take(&mut job.spare);
         let at = job.repeat_at;
         self.free_all(spare);
@@ -265,6 +276,10 @@ impl Worker {
         let (at, key, gateway, router) = (job.repeat_at, job.key, job.gateway, job.router);
         let table: usize = job.choices.iter().map(|c| c.seq.table.len()).sum();
         let blocks = u32::try_from(table + job.spare.len()).unwrap_or(u32::MAX);
+        if to_router {
+            let promised = What::Promised(key.placement, blocks);
+            out.push(Effect::Fact(job.fact(now, promised)));
+        }
         let remaining_us = job.deadline.since(now);
         let meta = |to: NodeRef| Meta {
             from: self.config.me,

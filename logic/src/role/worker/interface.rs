@@ -12,6 +12,7 @@ use bus_schemas::{
 use super::Outgoing;
 use crate::{
     batch::{StepPlan, StepResult},
+    fact::Fact,
     text::Vocabulary,
 };
 
@@ -146,6 +147,8 @@ pub enum Effect {
     ForgetPeer(NodeRef),
     /// Ask that node's subject whether anybody is there.
     Probe(NodeRef),
+    /// Something about a request that a person may want to follow.
+    Fact(Fact),
     /// All is done that could be done after `Drain`.
     Drained,
 }

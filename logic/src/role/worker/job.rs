@@ -12,7 +12,11 @@ use bus_schemas::{
 };
 
 use super::{sequence::Sequence, stop::StopScan};
-use crate::{batch::Drawn, core::Micros};
+use crate::{
+    batch::Drawn,
+    core::Micros,
+    fact::{Fact, Span, What},
+};
 
 /// Arrival number of a job: the order in which work is done.
 pub(super) type JobId = u64;
@@ -85,7 +89,7 @@ pub(super) struct Job {
     pub(super) router: NodeRef,
     pub(super) spec: Arc<RequestSpec>,
     pub(super) prompt: Arc<[u32]>,
-    pub(super) since: Micros,
+    pub(super) span: Span,
     pub(super) deadline: Micros,
     pub(super) bound: bool,
     /// `Promised`, or the last tokens, are repeated then.
@@ -110,6 +114,10 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn is_done(&self) -> bool {
         self.failed || self.choices.iter().all(|c| c.state == ChoiceState::Ended)
+    }
+
+    pub(super) const fn fact(&self, now: Micros, what: What) -> Fact {
+        self.span.fact(now, self.key.attempt, what)
     }
 
     pub(super) fn prompt_len(&self) -> u32 {

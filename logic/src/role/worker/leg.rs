@@ -15,7 +15,7 @@ use super::{
     Dest, Effect, Worker,
     job::{ChoiceState, Job, JobId, Leg},
 };
-use crate::{batch::Drawn, core::Micros};
+use crate::{batch::Drawn, core::Micros, fact::What};
 
 /// Offers of one ticket that may wait for their turn; a prefill worker has no reason to be further ahead.
 const OFFERS_MAX: usize = 1024;
@@ -58,16 +58,18 @@ impl Worker {
         }
         match prefill {
             Some(peer) if peer != self.config.me => self.start_leg(now, id, peer, out),
-            Some(_) | None => self.start_here(id),
+            Some(_) | None => self.start_here(now, id, out),
         }
     }
 
     /// The lead may run; the others wait for it where they share its prompt.
-    fn start_here(&mut self, id: JobId) {
+    fn start_here(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
         let lead = job.lead;
+        let tokens = job.lead_target() - job.choices[lead].seq.computed;
+        out.push(Effect::Fact(job.fact(now, What::PrefillStarted(tokens))));
         if job.choices[lead].state == ChoiceState::Blocked {
             job.choices[lead].state = ChoiceState::Ready;
         }
@@ -87,6 +89,7 @@ impl Worker {
         };
         let ticket = mint(&self.config.secret, job, peer, serial);
         job.prefilled_by = Some(peer);
+        out.push(Effect::Fact(job.fact(now, What::PrefillAsked(peer))));
         job.leg = Some(Leg {
             ticket,
             peer,
@@ -174,8 +177,11 @@ impl Worker {
             self.counters.stale += 1;
             return;
         };
-        leg.answered = true;
-        leg.repeat_at = now.after(LEASE_US);
+        // Of a peer whose beat is still to come the memory is not known: its offers wait, and the leg's own bound holds.
+        if self.members.is_live(meta.from) {
+            leg.answered = true;
+            leg.repeat_at = now.after(LEASE_US);
+        }
         job.cached_tokens = job.cached_tokens.max(offer.cached_tokens.min(prompt));
         if offer.blocks.is_empty() || offer.seq < leg.next_seq || leg.offers.len() >= OFFERS_MAX {
             return;
@@ -249,7 +255,10 @@ impl Worker {
         }
         if end == LegEnd::Failed {
             self.counters.fallbacks += 1;
-            self.start_here(id);
+            if let Some(job) = self.jobs.get(&id) {
+                out.push(Effect::Fact(job.fact(now, What::PrefillFailed)));
+            }
+            self.start_here(now, id, out);
         }
     }
 
@@ -266,6 +275,23 @@ impl Worker {
         let leg = self.jobs.get(&id).and_then(|job| job.leg.as_ref());
         if leg.is_some_and(|leg| leg.peer == from) {
             self.end_leg(now, id, LegEnd::Failed, out);
+        }
+    }
+
+    /// The first beat of a peer: what it has offered before can be taken now.
+    pub(super) fn peer_heard(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
+        let mut waiting = Vec::new();
+        for (id, job) in &mut self.jobs {
+            if let Some(leg) = job.leg.as_mut().filter(|leg| leg.peer == node)
+                && !leg.offers.is_empty()
+            {
+                leg.answered = true;
+                leg.repeat_at = now.after(LEASE_US);
+                waiting.push(*id);
+            }
+        }
+        for id in waiting {
+            self.next_take(now, id, out);
         }
     }
 

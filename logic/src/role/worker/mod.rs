@@ -154,7 +154,7 @@ impl Worker {
             AnyMessage::Beat(beat) => self.heard(now, meta.from, beat, out),
             _ if !addressed => self.counters.stale += 1,
             AnyMessage::Reserve(reserve) => self.reserve(now, meta, reserve, out),
-            AnyMessage::Bound(bound) => self.bound(now, &meta, bound.placement),
+            AnyMessage::Bound(bound) => self.bound(now, &meta, bound.placement, out),
             AnyMessage::Cancel(cancel) => self.cancel(now, &meta, cancel.placement, out),
             AnyMessage::AskTokens(ask) => self.ask_tokens(now, &meta, &ask, out),
             AnyMessage::Confirm(confirm) => self.confirm(now, &meta, confirm.placement, out),
@@ -199,6 +199,7 @@ impl Worker {
             Observed::New | Observed::Restarted(_) => {
                 if let Some(card) = card {
                     out.push(Effect::KnowPeer { peer: from, card });
+                    self.peer_heard(now, from, out);
                 }
             }
             Observed::Stale => {

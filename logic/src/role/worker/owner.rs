@@ -14,7 +14,7 @@ use super::{
     job::{Job, JobId, JobKey},
     leg::LegEnd,
 };
-use crate::core::Micros;
+use crate::{core::Micros, fact::What};
 
 /// Ended placements remembered at most: some 100 bytes each; beyond it the oldest request goes first.
 const ENDED_MAX: usize = 1 << 16;
@@ -30,14 +30,22 @@ impl Worker {
         (self.jobs.get(&id)?.gateway == meta.from).then_some(id)
     }
 
-    pub(super) fn bound(&mut self, now: Micros, meta: &Meta, placement: Placement) {
+    pub(super) fn bound(
+        &mut self,
+        now: Micros,
+        meta: &Meta,
+        placement: Placement,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(job) = self
             .find(meta, placement)
             .and_then(|id| self.jobs.get_mut(&id))
         else {
             return;
         };
-        job.bound = true;
+        if !std::mem::replace(&mut job.bound, true) {
+            out.push(Effect::Fact(job.fact(now, What::Bound(self.config.me))));
+        }
         job.deadline = job.deadline.min(now.after(meta.remaining_us));
     }
 
@@ -83,7 +91,7 @@ impl Worker {
         match self.find(meta, ask.placement) {
             None => self.unknown(meta, ask.placement, out),
             Some(id) => {
-                self.bound(now, meta, ask.placement);
+                self.bound(now, meta, ask.placement, out);
                 if let Some(job) = self.jobs.get_mut(&id) {
                     let from = (ask.from as usize).min(job.items.len());
                     job.sent = job.items.len();
@@ -97,6 +105,9 @@ impl Worker {
     /// Ends a job on somebody's order or for want of somebody: nothing more is said of it.
     pub(super) fn let_go(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
         self.counters.let_go += 1;
+        if let Some(job) = self.jobs.get(&id) {
+            out.push(Effect::Fact(job.fact(now, What::LetGo)));
+        }
         self.forget(now, id, out);
     }
 
@@ -169,7 +180,7 @@ impl Worker {
             .jobs
             .iter()
             .filter(|(_, j)| {
-                now.since(j.since) > LEASE_US && self.members.get(j.gateway.node).is_none()
+                now.since(j.span.since) > LEASE_US && self.members.get(j.gateway.node).is_none()
             })
             .map(|(id, _)| *id)
             .collect();

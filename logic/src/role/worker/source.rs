@@ -15,7 +15,12 @@ use bus_schemas::{
 
 pub(super) use self::ended::EndedTicket;
 use super::{Dest, Effect, Worker, sequence::Sequence};
-use crate::{batch::Drawn, core::Micros, hash};
+use crate::{
+    batch::Drawn,
+    core::Micros,
+    fact::{Fact, Span, What},
+    hash,
+};
 
 /// One offer that was made.
 #[derive(Debug)]
@@ -40,7 +45,7 @@ pub(super) struct Source {
     pub(super) spare: Vec<SlotRef>,
     /// Choices whose first token is drawn here, with the number of tokens they already have.
     pub(super) draws: Vec<(u16, u32)>,
-    pub(super) since: Micros,
+    pub(super) span: Span,
     deadline: Micros,
     expires_at: Micros,
     from_block: usize,
@@ -65,6 +70,10 @@ impl Source {
         repeat.map_or(end, |at| at.min(end))
     }
 
+    const fn fact(&self, now: Micros, what: What) -> Fact {
+        self.span.fact(now, self.attempt, what)
+    }
+
     fn all_released(&self) -> bool {
         self.offers.last().is_some_and(|o| o.last) && self.offers.iter().all(|o| o.released)
     }
@@ -75,7 +84,7 @@ impl Worker {
         &mut self,
         now: Micros,
         meta: Meta,
-        prefill: Prefill,
+        mut prefill: Prefill,
         out: &mut Vec<Effect>,
     ) {
         let ticket = prefill.ticket;
@@ -85,13 +94,17 @@ impl Worker {
             }
             return;
         }
+        let me = (Role::Prefill, self.config.me);
+        let span = Span::enter(now, &mut prefill.spec, me, meta.attempt);
         let refusal = match self.check_prefill(&meta, &prefill) {
-            Ok(()) => self.open_source(now, &meta, prefill).err(),
+            Ok(()) => self.open_source(span, &meta, prefill).err(),
             Err(reason) => Some(reason),
         };
         match refusal {
             Some(reason) => {
                 self.counters.refused += 1;
+                let fact = span.fact(now, meta.attempt, What::Refused(reason));
+                out.push(Effect::Fact(fact));
                 let reply = Meta {
                     from: self.config.me,
                     to: meta.from,
@@ -101,6 +114,10 @@ impl Worker {
                 self.send(Dest::Node(meta.from.node), reply, refused, out);
             }
             None => {
+                if let Some(source) = self.sources.get(&ticket) {
+                    let started = What::PrefillStarted(source.seq.pending());
+                    out.push(Effect::Fact(source.fact(now, started)));
+                }
                 self.acknowledge(now, ticket, out);
                 self.offer_ready(now, ticket, out);
                 self.schedule_source(ticket);
@@ -152,10 +169,11 @@ impl Worker {
     /// Reserves all blocks of the prompt before its first chunk.
     fn open_source(
         &mut self,
-        now: Micros,
+        span: Span,
         meta: &Meta,
         prefill: Prefill,
     ) -> Result<(), RefuseReason> {
+        let now = span.since;
         let Prefill {
             ticket,
             spec,
@@ -201,7 +219,7 @@ impl Worker {
             seq,
             spare,
             draws,
-            since: now,
+            span,
             deadline: now.after(meta.remaining_us),
             expires_at: now.after(TICKET_US),
             from_block: from_block as usize,
@@ -257,6 +275,7 @@ impl Worker {
             return;
         };
         source.computed = true;
+        out.push(Effect::Fact(source.fact(now, What::PrefillEnded)));
         source.first_tokens = source
             .draws
             .iter()

@@ -209,7 +209,7 @@ impl Worker {
                 .map(|c| Candidate {
                     order: order(
                         &job.spec,
-                        job.since,
+                        job.span.since,
                         target(job, c) - job.choices[c].seq.computed,
                     ),
                     who: Who::Choice(*id, c),
@@ -220,7 +220,7 @@ impl Worker {
             .iter()
             .filter(|(_, s)| !s.computed)
             .map(|(t, s)| Candidate {
-                order: order(&s.spec, s.since, s.seq.pending()),
+                order: order(&s.spec, s.span.since, s.seq.pending()),
                 who: Who::Source(*t),
             });
         let mut all: Vec<Candidate> = choices.chain(sources).collect();

@@ -205,7 +205,7 @@ fn job_view(job: &super::job::Job) -> JobView {
         cached_tokens: job.cached_tokens,
         prefilled_by: job.prefilled_by,
         blocks: job.choices.iter().map(|c| c.seq.table.len()).sum::<usize>() + job.spare.len(),
-        since: job.since,
+        since: job.span.since,
         deadline: job.deadline,
     }
 }

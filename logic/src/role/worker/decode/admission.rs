@@ -16,7 +16,7 @@ use super::super::{
     sequence::Sequence,
     stop::StopScan,
 };
-use crate::{core::Micros, hash};
+use crate::{fact::Span, hash};
 
 impl Worker {
     pub(super) fn check_admissible(
@@ -66,7 +66,8 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn new_job(&self, now: Micros, meta: &Meta, key: JobKey, reserve: Reserve) -> Job {
+    pub(super) fn new_job(&self, span: Span, meta: &Meta, key: JobKey, reserve: Reserve) -> Job {
+        let now = span.since;
         let admit = reserve.admit;
         let seed = hash::seed_of(&admit.spec);
         let choices: Vec<Choice> = (0u16..)
@@ -103,7 +104,7 @@ impl Worker {
             router: meta.from,
             prompt,
             spec: Arc::new(admit.spec),
-            since: now,
+            span,
             deadline: now.after(meta.remaining_us),
             bound: false,
             repeat_at: now.after(REPEAT_US),

@@ -16,7 +16,7 @@ use super::{
     },
     LegEnd,
 };
-use crate::core::Micros;
+use crate::{core::Micros, fact::What};
 
 impl Worker {
     /// Takes the next offer if it is here and nothing is being taken.
@@ -25,7 +25,7 @@ impl Worker {
             return;
         };
         let Some(leg) = job.leg.as_mut() else { return };
-        if leg.taking.is_some() {
+        if leg.taking.is_some() || !self.members.is_live(leg.peer) {
             return;
         }
         let Some(offer) = leg.offers.remove(&leg.next_seq) else {
@@ -163,13 +163,15 @@ impl Worker {
         }
         leg.next_seq += 1;
         self.by_take.remove(&taking.take);
-        self.counters.blocks_taken += taking.slots.len() as u64;
+        let count = taking.slots.len();
+        self.counters.blocks_taken += count as u64;
         if let Some(job) = self.jobs.get_mut(&id) {
             let lead = &mut job.choices[job.lead].seq;
             for slot in taking.slots {
                 lead.append(slot);
             }
             lead.advance(&mut self.pool, taking.offer.tokens);
+            out.push(Effect::Fact(job.fact(now, What::Taken(count))));
         }
         if taking.offer.last {
             self.end_leg(now, id, LegEnd::Done, out);

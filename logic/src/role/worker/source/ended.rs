@@ -14,7 +14,7 @@ use super::{
     super::{Dest, Effect, Timer, Worker, sequence::Sequence},
     Source,
 };
-use crate::core::Micros;
+use crate::{core::Micros, fact::What};
 
 /// Ended tickets remembered at most: some 200 bytes each.
 const ENDED_TICKETS_MAX: usize = 1 << 16;
@@ -96,6 +96,12 @@ impl Worker {
             return;
         };
         out.push(Effect::Revoke(ticket));
+        let what = if source.all_released() {
+            What::Done
+        } else {
+            What::LetGo
+        };
+        out.push(Effect::Fact(source.fact(now, what)));
         let reuse_at = graceful.then(|| now.after(TICKET_GRACE_US));
         let held = if graceful {
             Some((source.seq, source.spare))

@@ -1,0 +1,149 @@
+//! One request with a `traceparent`, followed through gateway, router, decode and prefill by their logs alone.
+//!
+//! Real processes and the real server. It reads nothing but what an operator would: lines of JSON.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nats::server::{NatsServer, ServerSettings};
+use serde_json::{Value, json};
+use thalamus_tests::{
+    ledger,
+    up::{Thalamus, request},
+};
+use tokio::runtime::Builder;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CLIENT: &str = "00f067aa0ba902b7";
+/// Lines are written as they happen; a loaded machine takes its time.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
+
+#[test]
+fn one_trace_id_is_found_on_every_node_with_causes_and_times() -> Result<()> {
+    // asked for only to say in the ledger whether there is a server; `up` starts its own
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let server = runtime.block_on(NatsServer::start(ServerSettings::default()));
+    if ledger::need("nats", server).is_none() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let up = up(&log)?;
+    let traceparent = format!("00-{TRACE}-{CLIENT}-01");
+    let prompt: Vec<u32> = (0..100).map(|i| 32 + i % 90).collect();
+    let body = json!({"model": "script/hash", "prompt": prompt, "max_tokens": 4}).to_string();
+    let headers = [("traceparent", traceparent.as_str())];
+    let http = up.http.context("it has a gateway")?;
+    let (status, answer) = request(http, "POST", "/v1/completions", &headers, body.as_bytes())?;
+    ensure!(status == 200, "{status}: {answer}");
+
+    let facts = written(&log)?;
+    let told = |role: &str| -> BTreeSet<&str> {
+        let of_role = facts.iter().filter(|f| f["span"]["role"] == role);
+        of_role
+            .filter_map(|f| f["fields"]["message"].as_str())
+            .collect()
+    };
+    for (role, wanted) in [
+        (
+            "gateway",
+            &["admitted", "bound", "first token", "ended"][..],
+        ),
+        ("router", &["placed"]),
+        (
+            "decode",
+            &[
+                "promised",
+                "bound",
+                "prefill asked",
+                "offer taken",
+                "first token",
+                "done",
+            ],
+        ),
+        ("prefill", &["prefill started", "prefill ended", "done"]),
+    ] {
+        let told = told(role);
+        for word in wanted {
+            ensure!(told.contains(word), "{role} says {told:?}, not {word:?}");
+        }
+    }
+    causes(&facts)?;
+    ensure!(
+        facts.iter().all(|f| f["fields"]["us"].is_u64()),
+        "each has a time"
+    );
+    Ok(())
+}
+
+fn up(log: &Path) -> Result<Thalamus> {
+    let args = [
+        "--processes",
+        "--model",
+        "script/hash",
+        "--prefill",
+        "1",
+        "--decode",
+        "1",
+        "--kv-blocks",
+        "128",
+        "--local-prefill-max",
+        "0",
+    ];
+    let variables = [
+        ("THALAMUS_LOG_JSON", "true"),
+        ("THALAMUS_LOG_FILTER", "info"),
+    ];
+    Thalamus::up_logging(&args, &variables, Stdio::from(File::create(log)?))
+}
+
+/// The lines of the trace, once the last node has written its last one.
+fn written(log: &Path) -> Result<Vec<Value>> {
+    let deadline = Instant::now() + WRITTEN_WITHIN;
+    loop {
+        let text = std::fs::read_to_string(log)?;
+        let lines: Vec<Value> = text
+            .lines()
+            .filter(|line| line.contains(TRACE))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let over = |role: &str, word: &str| {
+            let mut all = lines.iter();
+            all.any(|f| f["span"]["role"] == role && f["fields"]["message"] == word)
+        };
+        if over("gateway", "ended") && over("prefill", "done") && over("decode", "done") {
+            return Ok(lines);
+        }
+        ensure!(Instant::now() < deadline, "the trace is not whole: {text}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The gateway was caused by the client, the router by it, decode by the router, prefill by decode.
+fn causes(facts: &[Value]) -> Result<()> {
+    let text = |fact: &Value, name: &str| fact["span"][name].as_str().unwrap_or("").to_owned();
+    let mut spans: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for fact in facts {
+        let span = (text(fact, "span_id"), text(fact, "parent_id"));
+        let role = text(fact, "role");
+        let known = spans.entry(role.clone()).or_insert_with(|| span.clone());
+        ensure!(*known == span, "{role} has one span: {known:?}, {span:?}");
+    }
+    let mut cause = CLIENT.to_owned();
+    for role in ["gateway", "router", "decode", "prefill"] {
+        let (span, parent) = spans.get(role).with_context(|| format!("no {role}"))?;
+        ensure!(
+            *parent == cause,
+            "{role} was caused by {parent}, not {cause}"
+        );
+        cause.clone_from(span);
+    }
+    Ok(())
+}
