@@ -1,0 +1,6 @@
+//! The worker's core, driven letter by letter.
+
+#[path = "worker/bench.rs"]
+mod bench;
+#[path = "worker/helper.rs"]
+mod helper;
