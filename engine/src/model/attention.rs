@@ -1,4 +1,4 @@
-//! Attention over paged blocks: for each key head, tiles of neighbouring queries walk their blocks in order.
+//! The reference attention over paged blocks: for each key head, tiles of neighbouring queries walk their blocks in order.
 //!
 //! The softmax runs from block to block. Which blocks a query sees, and in which order, follows from its position
 //! and the layer's window alone, so neither chunks nor tiles nor threads change a bit of its result.
@@ -51,8 +51,9 @@ pub(super) struct Attention<'a> {
     pub(super) window: Option<usize>,
     /// Query heads to a key head.
     pub(super) group: usize,
-    /// Token after token, head after head.
+    /// Token after token, head after head, at the beginning of rows of `stride`.
     pub(super) queries: &'a [f32],
+    pub(super) stride: usize,
 }
 
 impl Attention<'_> {
@@ -127,7 +128,7 @@ impl Attention<'_> {
     ) {
         let dim = self.layout.head_dim;
         let width = self.group * dim;
-        let query = (token * self.layout.kv_heads + head) * width;
+        let query = token * self.stride + head * width;
         let queries = Queries {
             rows: &self.queries[query..query + width],
             dim,

@@ -5,8 +5,8 @@
 
 use logic::batch::StepPlan;
 
-/// Tokens that run together: the activations of a wide layer still fit a core's cache, and weights are read seldom enough.
-pub(super) const BATCH_TOKENS: usize = 128;
+/// Tokens that run together: the activations of a wide layer still fit the caches, and weights are read seldom enough.
+pub(super) const BATCH_TOKENS: usize = 256;
 
 /// Consecutive tokens of one row within a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn batches_are_full_and_hold_every_token_once_in_order() {
-        let lengths = [3usize, 300, 1, 124, 128, 2];
+        let lengths = [3usize, 600, 1, 252, 256, 2];
         let row = |(i, n): (usize, &usize)| Row {
             start: 10 * i as u32,
             tokens: (0..*n as u32).collect(),
@@ -100,7 +100,7 @@ mod tests {
             }
             ended += batch.segments.iter().filter(|s| s.last).count();
         }
-        assert_eq!(sizes, [128, 128, 128, 128, 46]);
+        assert_eq!(sizes, [256, 256, 256, 256, 90]);
         assert_eq!(ended, lengths.len());
         assert!(
             plan.rows

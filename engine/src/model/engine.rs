@@ -17,7 +17,12 @@ use crate::{
 };
 
 use super::{
-    KvDtype, KvLayout, Observer, Spec, batch::Batch, check::Bounds, cpu::Pool, forward::Forward,
+    Backend, KvDtype, KvLayout, Observer, Spec,
+    batch::Batch,
+    check::Bounds,
+    cpu::{Pool, QUADS_INPUTS_MAX},
+    forward::Forward,
+    linear::PackError,
     weights::Weights,
 };
 
@@ -37,6 +42,20 @@ pub struct ModelOptions {
     pub context_tokens: Option<u32>,
     /// Number format of stored keys and values.
     pub kv_dtype: KvDtype,
+    /// Kernels; none is the fastest.
+    pub backend: Option<Backend>,
+    /// Number format that weights are brought into when they are loaded.
+    pub weights: WeightFormat,
+}
+
+/// Number format of weights in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// As in the file.
+    #[default]
+    Kept,
+    /// Bytes with one scale for each output; activations likewise, with one for each row.
+    Int8,
 }
 
 impl Default for ModelOptions {
@@ -46,6 +65,8 @@ impl Default for ModelOptions {
             threads: None,
             context_tokens: None,
             kv_dtype: KvDtype::default(),
+            backend: None,
+            weights: WeightFormat::default(),
         }
     }
 }
@@ -85,6 +106,9 @@ pub enum LoadError {
         /// What it may be.
         expected: String,
     },
+    /// The system gives no memory.
+    #[error("no memory for the weights: {0}; choose a smaller model, or quantise it")]
+    Memory(io::Error),
     /// The system gives no threads.
     #[error("cannot start {threads} compute threads: {source}; ask for fewer")]
     Threads {
@@ -104,7 +128,6 @@ pub struct ModelEngine {
     batch: Batch,
     /// Tokens of the batch whose logits are wanted.
     drawn: Vec<usize>,
-    logits: Vec<f32>,
 }
 
 impl ModelEngine {
@@ -128,15 +151,22 @@ impl ModelEngine {
         }
         let pool = start_pool(options.threads)?;
         let bounds = bounds(&spec, options)?;
-        let weights = Weights::bind(&checkpoint, &spec)?;
+        let backend = options.backend.unwrap_or_else(Backend::fastest);
+        let mut weights = Weights::bind(&checkpoint, &spec)?;
         let (mut done_bytes, total_bytes) = (0, weights.bytes());
-        weights.check_finite(|bytes| {
+        let mut report = |bytes| {
             done_bytes += bytes;
             progress(Progress {
                 done_bytes,
                 total_bytes,
             });
-        })?;
+        };
+        if backend == Backend::REFERENCE {
+            weights.check_finite(&mut report)?;
+        } else {
+            let quantised = options.weights == WeightFormat::Int8;
+            weights.pack(quantised, &pool, &mut report)?;
+        }
         Ok(Self {
             shape: Shape {
                 block_bytes: bounds.layout.block_bytes(),
@@ -146,10 +176,9 @@ impl ModelEngine {
             },
             bounds,
             sampler: Sampler::new(spec.vocab),
-            forward: Forward::new(spec, weights, bounds.layout, pool),
+            forward: Forward::new(spec, weights, bounds.layout, pool, backend),
             batch: Batch::default(),
             drawn: Vec::new(),
-            logits: Vec::new(),
         })
     }
 
@@ -210,13 +239,12 @@ impl ModelEngine {
         self.forward.project(&self.batch, &self.drawn, observer);
         for (index, token) in self.drawn.iter().enumerate() {
             let row = self.batch.segments[self.batch.segment_of[*token]].row;
-            self.forward
-                .logits(index, self.drawn.len(), &mut self.logits);
-            observer.logits(row, &self.logits);
+            let logits = self.forward.logits(index);
+            observer.logits(row, logits);
             for draw in &plan.rows[row].draws {
                 let drawn = self
                     .sampler
-                    .draw(&self.logits, draw)
+                    .draw(logits, draw)
                     .map_err(|e| EngineError::Fatal(e.to_string()))?;
                 result.rows[row].push(drawn);
             }
@@ -232,6 +260,20 @@ impl Engine for ModelEngine {
 
     fn step(&mut self, plan: &StepPlan, kv: &Region) -> Result<StepResult, EngineError> {
         self.observe(plan, kv, &mut ())
+    }
+}
+
+impl From<PackError> for LoadError {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Checkpoint(error) => Self::Checkpoint(error),
+            PackError::Memory(error) => Self::Memory(error),
+            PackError::Inputs(found) => Self::Option {
+                option: "inputs of a quantised layer",
+                found,
+                expected: format!("1 to {QUADS_INPUTS_MAX}"),
+            },
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use logic::batch::StepPlan;
 use super::{
     KvLayout, Rope, Spec,
     attention::Attention,
-    batch::Batch,
-    cpu::Pool,
+    backend::Backend,
+    batch::{BATCH_TOKENS, Batch},
+    cpu::{self, Pool},
     kv::Part,
     machine::Machine,
     weights::{LayerWeights, Weights},
@@ -36,12 +37,11 @@ impl Observer for () {}
 struct Activations {
     hidden: Vec<f32>,
     normed: Vec<f32>,
-    query: Vec<f32>,
-    key: Vec<f32>,
-    value: Vec<f32>,
+    /// Queries, keys and values of a token side by side.
+    inputs: Vec<f32>,
     attended: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    gated: Vec<f32>,
+    logits: Vec<f32>,
     /// Cosine and sine of every pair of dimensions of every token.
     angles: Vec<(f32, f32)>,
 }
@@ -59,10 +59,17 @@ pub(super) struct Forward {
 }
 
 impl Forward {
-    pub(super) fn new(spec: Spec, weights: Weights, layout: KvLayout, pool: Pool) -> Self {
+    pub(super) fn new(
+        spec: Spec,
+        weights: Weights,
+        layout: KvLayout,
+        pool: Pool,
+        backend: Backend,
+    ) -> Self {
+        let most = (BATCH_TOKENS, weights.inputs_max());
         Self {
             frequencies: spec.ropes.iter().map(Rope::frequencies).collect(),
-            machine: Machine::new(pool, &spec, &layout),
+            machine: Machine::new(pool, backend, &spec, &layout, most),
             act: Activations::default(),
             raw: vec![0; layout.head_dim],
             spec,
@@ -114,13 +121,13 @@ impl Forward {
             let row = batch.segments[batch.segment_of[*token]].row;
             observer.hidden(row, batch.position(*token), self.spec.layers.len(), values);
         }
-        self.machine.products(self.weights.head(), &act.normed);
+        self.machine
+            .linear(&self.weights.head, &act.normed, &mut act.logits);
     }
 
-    /// Copies the logits of the `index`-th of the `count` tokens that were just projected.
-    pub(super) fn logits(&self, index: usize, count: usize, into: &mut Vec<f32>) {
-        into.clear();
-        into.extend(self.machine.turned().iter().skip(index).step_by(count));
+    /// The logits of the `index`-th of the tokens that were just projected.
+    pub(super) fn logits(&self, index: usize) -> &[f32] {
+        &self.act.logits[index * self.spec.vocab..(index + 1) * self.spec.vocab]
     }
 
     fn show(&self, batch: &Batch, depth: usize, observer: &mut dyn Observer) {
@@ -168,13 +175,9 @@ impl Forward {
         let weights = &weights.layers[layer];
         act.normed.clone_from(&act.hidden);
         machine.normalise(&mut act.normed, &weights.attention_norm, spec.norm_eps);
-        machine.linear(&weights.query, &act.normed, &mut act.query);
-        machine.linear(&weights.key, &act.normed, &mut act.key);
-        machine.linear(&weights.value, &act.normed, &mut act.value);
+        machine.linear(&weights.inputs, &act.normed, &mut act.inputs);
         turn(machine, spec, weights, act);
-        for (part, values) in [(Part::Keys, &act.key), (Part::Values, &act.value)] {
-            store(layout, plan, batch, kv, (layer, part), values, raw);
-        }
+        store(layout, plan, batch, kv, layer, (&act.inputs, raw));
         let attention = Attention {
             isa: machine.isa(),
             layout: *layout,
@@ -184,7 +187,8 @@ impl Forward {
             layer,
             window: spec.layers[layer].window,
             group: spec.group(),
-            queries: &act.query,
+            queries: &act.inputs,
+            stride: spec.inputs(),
         };
         machine.attention(&attention, &mut act.attended);
         machine.linear_onto(&weights.attention_out, &act.attended, &mut act.hidden);
@@ -201,58 +205,69 @@ impl Forward {
         let weights = &weights.layers[layer];
         act.normed.clone_from(&act.hidden);
         machine.normalise(&mut act.normed, &weights.mlp_norm, spec.norm_eps);
-        machine.linear(&weights.gate, &act.normed, &mut act.gate);
-        machine.linear(&weights.up, &act.normed, &mut act.up);
-        machine.gated(spec.activation, &mut act.gate, &act.up, spec.intermediate);
-        machine.linear_onto(&weights.down, &act.gate, &mut act.hidden);
+        machine.gated(
+            spec.activation,
+            &weights.gate_up,
+            &act.normed,
+            &mut act.gated,
+        );
+        machine.linear_onto(&weights.down, &act.gated, &mut act.hidden);
     }
 }
 
 /// Normalises query and key heads where the description says so, and turns them to their positions.
 fn turn(machine: &mut Machine, spec: &Spec, weights: &LayerWeights, act: &mut Activations) {
-    if let Some(norm) = &weights.query_norm {
-        machine.normalise(&mut act.query, norm, spec.norm_eps);
-    }
-    if let Some(norm) = &weights.key_norm {
-        machine.normalise(&mut act.key, norm, spec.norm_eps);
-    }
-    rotate(&mut act.query, spec.heads, spec.head_dim, &act.angles);
-    rotate(&mut act.key, spec.kv_heads, spec.head_dim, &act.angles);
+    let (isa, dim) = (machine.isa(), spec.head_dim);
+    let (queries, keys) = (spec.heads * dim, spec.kv_heads * dim);
+    let angles = &act.angles;
+    machine.rows(&mut act.inputs, spec.inputs(), |token, row| {
+        let (query, rest) = row.split_at_mut(queries);
+        let key = &mut rest[..keys];
+        if let Some(norm) = &weights.query_norm {
+            cpu::normalise(isa, query, norm, spec.norm_eps);
+        }
+        if let Some(norm) = &weights.key_norm {
+            cpu::normalise(isa, key, norm, spec.norm_eps);
+        }
+        let angles = &angles[token * dim / 2..(token + 1) * dim / 2];
+        rotate(query, dim, angles);
+        rotate(key, dim, angles);
+    });
 }
 
-/// Turns each pair (i, i + dim / 2) of every head by the angle of its token.
-fn rotate(values: &mut [f32], heads: usize, dim: usize, angles: &[(f32, f32)]) {
-    let tokens = values.chunks_exact_mut(heads * dim);
-    for (token, angles) in tokens.zip(angles.chunks_exact(dim / 2)) {
-        for head in token.chunks_exact_mut(dim) {
-            let (low, high) = head.split_at_mut(dim / 2);
-            for ((low, high), (cosine, sine)) in low.iter_mut().zip(high).zip(angles) {
-                let (x, y) = (*low, *high);
-                *low = x * cosine - y * sine;
-                *high = y * cosine + x * sine;
-            }
+/// Turns each pair (i, i + dim / 2) of every head by the angles of its token.
+fn rotate(heads: &mut [f32], dim: usize, angles: &[(f32, f32)]) {
+    for head in heads.chunks_exact_mut(dim) {
+        let (low, high) = head.split_at_mut(dim / 2);
+        for ((low, high), (cosine, sine)) in low.iter_mut().zip(high).zip(angles) {
+            let (x, y) = (*low, *high);
+            *low = x * cosine - y * sine;
+            *high = y * cosine + x * sine;
         }
     }
 }
 
-/// Writes one layer's keys or values of every token into its block.
+/// Writes one layer's keys and values of every token into its block.
 fn store(
     layout: &KvLayout,
     plan: &StepPlan,
     batch: &Batch,
     kv: &Region,
-    (layer, part): (usize, Part),
-    values: &[f32],
-    raw: &mut [u16],
+    layer: usize,
+    (inputs, raw): (&[f32], &mut [u16]),
 ) {
     let dim = layout.head_dim;
-    for (token, values) in values.chunks_exact(layout.kv_heads * dim).enumerate() {
+    let (width, keys) = (inputs.len() / batch.tokens.len(), layout.kv_heads * dim);
+    for (token, row) in inputs.chunks_exact(width).enumerate() {
         let position = batch.position(token);
-        let row = batch.segments[batch.segment_of[token]].row;
-        let slot = plan.rows[row].blocks[position / layout.block_tokens];
-        for (head, values) in values.chunks_exact(dim).enumerate() {
-            let offset = layout.offset(layer, part, head, position % layout.block_tokens);
-            layout.write(kv, slot, offset, values, raw);
+        let slot = plan.rows[batch.segments[batch.segment_of[token]].row].blocks
+            [position / layout.block_tokens];
+        let (keys, values) = row[width - 2 * keys..].split_at(keys);
+        for (part, heads) in [(Part::Keys, keys), (Part::Values, values)] {
+            for (head, values) in heads.chunks_exact(dim).enumerate() {
+                let offset = layout.offset(layer, part, head, position % layout.block_tokens);
+                layout.write(kv, slot, offset, values, raw);
+            }
         }
     }
 }

@@ -1,43 +1,82 @@
-//! Kernels spread over the pool: what a layer of a decoder asks of the processor.
+//! Kernels spread over the pool: what a layer of a decoder asks of the processor, whichever backend runs it.
 //!
-//! Products come out output after output, so that each thread writes one contiguous piece, and are turned to token
-//! after token afterwards. It knows vectors and matrices, not layers.
+//! Reference products come out output after output, so that each thread writes one contiguous piece, and are turned
+//! to token after token afterwards. Fast ones write their own columns. It knows vectors and matrices, not layers.
 
 use super::{
     KvLayout, Spec,
     attention::{Attention, Scratch},
-    cpu::{self, Isa, Pool},
+    backend::Backend,
+    cpu::{self, Crew, FastLocal, Isa, Pool, Prepared, Sink},
+    linear::Linear,
     spec::Activation,
-    weights::{Linear, Stored},
 };
 
-/// What one thread needs for itself.
+/// What one thread of the reference needs for itself.
 struct Local {
     widened: Vec<f32>,
     attention: Scratch,
+}
+
+/// What the reference needs.
+struct Reference {
+    locals: Vec<Local>,
+    turned: Vec<f32>,
+    wide: Vec<f32>,
+}
+
+/// What the fast backends need.
+struct Fast {
+    locals: Vec<FastLocal>,
+    prepared: Prepared,
+}
+
+/// One of both.
+enum Scratches {
+    Reference(Reference),
+    Fast(Fast),
 }
 
 /// Threads and their scratch.
 pub(super) struct Machine {
     pool: Pool,
     isa: Isa,
-    locals: Vec<Local>,
-    turned: Vec<f32>,
+    scratch: Scratches,
+    idle: Vec<()>,
 }
 
 impl Machine {
-    /// Scratch for the widest matrix of `spec`.
-    pub(super) fn new(pool: Pool, spec: &Spec, layout: &KvLayout) -> Self {
-        let attended = spec.heads * spec.head_dim;
-        let widest = spec.hidden.max(spec.intermediate).max(attended);
-        let local = |_| Local {
-            widened: vec![0.0; cpu::COLUMNS * widest],
-            attention: Scratch::new(layout, spec.group()),
+    /// For batches of at most `rows`, with scratch for layers of at most `inputs` inputs.
+    pub(super) fn new(
+        pool: Pool,
+        backend: Backend,
+        spec: &Spec,
+        layout: &KvLayout,
+        (rows, inputs): (usize, usize),
+    ) -> Self {
+        let (isa, fast) = backend.isa();
+        let threads = 0..pool.threads();
+        let scratch = if fast {
+            let local = |_| FastLocal::new(rows, spec.group(), spec.head_dim);
+            Scratches::Fast(Fast {
+                locals: threads.map(local).collect(),
+                prepared: Prepared::new(rows, inputs),
+            })
+        } else {
+            let local = |_| Local {
+                widened: vec![0.0; cpu::COLUMNS * inputs],
+                attention: Scratch::new(layout, spec.group()),
+            };
+            Scratches::Reference(Reference {
+                locals: threads.map(local).collect(),
+                turned: Vec::new(),
+                wide: Vec::new(),
+            })
         };
         Self {
-            isa: Isa::widest(),
-            locals: (0..pool.threads()).map(local).collect(),
-            turned: Vec::new(),
+            isa,
+            scratch,
+            idle: vec![(); pool.threads()],
             pool,
         }
     }
@@ -46,93 +85,162 @@ impl Machine {
         self.isa
     }
 
-    /// The last products, output after output.
-    pub(super) fn turned(&self) -> &[f32] {
-        &self.turned
-    }
-
-    /// Products of every row of `x` with every row of the matrix, into [`Self::turned`].
-    pub(super) fn products(&mut self, stored: &Stored, x: &[f32]) {
-        let matrix = stored.matrix();
-        let tokens = x.len() / matrix.columns;
-        self.turned.resize(stored.rows() * tokens, 0.0);
-        let isa = self.isa;
-        let locals = &mut self.locals;
-        self.pool
-            .over(&mut self.turned, tokens, locals, |first, run, local| {
-                cpu::products(isa, matrix, first, x, run, &mut local.widened);
-            });
-    }
-
-    /// `out = x W + b`.
+    /// `out = x W + b`, token after token.
     pub(super) fn linear(&mut self, linear: &Linear, x: &[f32], out: &mut Vec<f32>) {
-        self.products(&linear.weight, x);
-        out.resize(self.turned.len(), 0.0);
-        self.turn_back(linear, out, |to, value| *to = value);
+        out.resize(x.len() / linear.inputs() * linear.outputs(), 0.0);
+        match &mut self.scratch {
+            Scratches::Reference(reference) => {
+                reference.linear(&self.pool, self.isa, linear, x, out, |to, v| *to = v);
+            }
+            Scratches::Fast(fast) => {
+                fast.linear(&self.pool, self.isa, linear, x, (Sink::Put, out));
+            }
+        }
     }
 
     /// `out += x W + b`.
     pub(super) fn linear_onto(&mut self, linear: &Linear, x: &[f32], out: &mut [f32]) {
-        self.products(&linear.weight, x);
-        self.turn_back(linear, out, |to, value| *to += value);
+        match &mut self.scratch {
+            Scratches::Reference(reference) => {
+                reference.linear(&self.pool, self.isa, linear, x, out, |to, v| *to += v);
+            }
+            Scratches::Fast(fast) => {
+                fast.linear(&self.pool, self.isa, linear, x, (Sink::Add, out));
+            }
+        }
+    }
+
+    /// `out = activation(x G + b) * (x U + c)`, where the layer's parts are G and U.
+    pub(super) fn gated(&mut self, by: Activation, linear: &Linear, x: &[f32], out: &mut Vec<f32>) {
+        let width = linear.outputs() / 2;
+        out.resize(x.len() / linear.inputs() * width, 0.0);
+        match (&mut self.scratch, by) {
+            (Scratches::Reference(reference), Activation::Silu) => {
+                let mut wide = std::mem::take(&mut reference.wide);
+                wide.resize(2 * out.len(), 0.0);
+                reference.linear(&self.pool, self.isa, linear, x, &mut wide, |to, v| *to = v);
+                for (out, both) in out
+                    .chunks_exact_mut(width)
+                    .zip(wide.chunks_exact(2 * width))
+                {
+                    out.copy_from_slice(&both[..width]);
+                    cpu::gate(self.isa, out, &both[width..]);
+                }
+                reference.wide = wide;
+            }
+            (Scratches::Fast(fast), Activation::Silu) => {
+                fast.linear(&self.pool, self.isa, linear, x, (Sink::SiluTimes, out));
+            }
+        }
     }
 
     /// Norm of each run of `weight.len()` elements.
     pub(super) fn normalise(&mut self, x: &mut [f32], weight: &[f32], eps: f32) {
         let isa = self.isa;
         self.pool
-            .over(x, weight.len(), &mut self.locals, |_, run, _| {
+            .over(x, weight.len(), &mut self.idle, |_, run, _| {
                 cpu::normalise(isa, run, weight, eps);
             });
     }
 
-    /// `gate = activation(gate) * up`, for rows of `width`.
-    pub(super) fn gated(&mut self, by: Activation, gate: &mut [f32], up: &[f32], width: usize) {
-        let isa = self.isa;
-        self.pool
-            .over(gate, width, &mut self.locals, |first, run, _| {
-                let up = &up[first * width..first * width + run.len()];
-                match by {
-                    Activation::Silu => cpu::gate(isa, run, up),
-                }
-            });
+    /// Calls `f` for each row of `width`, with its index, on all threads.
+    pub(super) fn rows(
+        &mut self,
+        x: &mut [f32],
+        width: usize,
+        f: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        self.pool.over(x, width, &mut self.idle, |first, run, _| {
+            for (index, row) in (first..).zip(run.chunks_exact_mut(width)) {
+                f(index, row);
+            }
+        });
     }
 
-    /// Attention of one layer, head after head, turned to token after token.
+    /// Attention of one layer, token after token.
     pub(super) fn attention(&mut self, attention: &Attention<'_>, out: &mut Vec<f32>) {
         let heads = attention.layout.kv_heads;
         let width = attention.group * attention.layout.head_dim;
-        let tokens = attention.queries.len() / (heads * width);
-        self.turned.resize(attention.queries.len(), 0.0);
-        out.resize(attention.queries.len(), 0.0);
-        let locals = &mut self.locals;
-        self.pool
-            .over(&mut self.turned, width, locals, |first, run, local| {
-                attention.run(first, run, &mut local.attention);
-            });
-        for (unit, values) in out.chunks_exact_mut(width).enumerate() {
-            let from = (unit % heads * tokens + unit / heads) * width;
-            values.copy_from_slice(&self.turned[from..from + width]);
+        let tokens = attention.batch.tokens.len();
+        out.resize(tokens * heads * width, 0.0);
+        match &mut self.scratch {
+            Scratches::Reference(reference) => {
+                let turned = &mut reference.turned;
+                turned.resize(out.len(), 0.0);
+                let locals = &mut reference.locals;
+                self.pool.over(turned, width, locals, |first, run, local| {
+                    attention.run(first, run, &mut local.attention);
+                });
+                for (unit, values) in out.chunks_exact_mut(width).enumerate() {
+                    let from = (unit % heads * tokens + unit / heads) * width;
+                    values.copy_from_slice(&turned[from..from + width]);
+                }
+            }
+            Scratches::Fast(fast) => {
+                let crew = Crew {
+                    pool: &self.pool,
+                    isa: self.isa,
+                };
+                crew.attention(attention, out, &mut fast.locals);
+            }
         }
     }
+}
 
-    fn turn_back(&mut self, linear: &Linear, out: &mut [f32], put: impl Fn(&mut f32, f32) + Sync) {
-        let width = linear.weight.rows();
-        let tokens = out.len() / width;
-        let turned = &self.turned;
-        self.pool
-            .over(out, width, &mut self.locals, |first, run, _| {
+impl Fast {
+    fn linear(
+        &mut self,
+        pool: &Pool,
+        isa: Isa,
+        linear: &Linear,
+        x: &[f32],
+        (sink, out): (Sink, &mut [f32]),
+    ) {
+        let packed = linear.packed().expect("a fast backend packs all layers");
+        let width = match sink {
+            Sink::Put | Sink::Add => linear.outputs(),
+            Sink::SiluTimes => linear.outputs() / 2,
+        };
+        let (prepared, locals) = (&mut self.prepared, &mut self.locals);
+        Crew { pool, isa }.linear(packed, x, (sink, out, width), prepared, locals);
+    }
+}
+
+impl Reference {
+    fn linear(
+        &mut self,
+        pool: &Pool,
+        isa: Isa,
+        linear: &Linear,
+        x: &[f32],
+        out: &mut [f32],
+        put: impl Fn(&mut f32, f32) + Sync,
+    ) {
+        let (inputs, width) = (linear.inputs(), linear.outputs());
+        let tokens = x.len() / inputs;
+        let mut before = 0;
+        for part in linear.parts() {
+            let (matrix, height) = (part.matrix(), part.rows());
+            let (turned, locals) = (&mut self.turned, &mut self.locals);
+            turned.resize(height * tokens, 0.0);
+            pool.over(turned, tokens, locals, |first, run, local| {
+                cpu::products(isa, matrix, first, x, run, &mut local.widened);
+            });
+            let bias = linear.bias().map(|bias| &bias[before..before + height]);
+            pool.over(out, width, locals, |first, run, _| {
                 for (token, row) in (first..).zip(run.chunks_exact_mut(width)) {
                     let values = turned.iter().skip(token).step_by(tokens);
-                    match &linear.bias {
-                        None => row.iter_mut().zip(values).for_each(|(to, v)| put(to, *v)),
-                        Some(bias) => {
-                            for ((to, v), bias) in row.iter_mut().zip(values).zip(bias) {
-                                put(to, v + bias);
-                            }
-                        }
+                    let row = row[before..before + height].iter_mut();
+                    match bias {
+                        None => row.zip(values).for_each(|(to, v)| put(to, *v)),
+                        Some(bias) => row
+                            .zip(values)
+                            .zip(bias)
+                            .for_each(|((to, v), bias)| put(to, v + bias)),
                     }
                 }
             });
+            before += height;
+        }
     }
 }

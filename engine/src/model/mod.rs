@@ -9,6 +9,7 @@
 //! branch in the forward; a faster kernel is behind [`cpu`]. Start reading at [`ModelEngine::load`].
 
 mod attention;
+mod backend;
 mod batch;
 mod check;
 mod cpu;
@@ -16,12 +17,14 @@ mod engine;
 mod family;
 mod forward;
 mod kv;
+mod linear;
 mod machine;
 mod rope;
 mod spec;
 mod weights;
 
-pub use engine::{LoadError, ModelEngine, ModelOptions, Progress};
+pub use backend::{BACKENDS, Backend, BackendError};
+pub use engine::{LoadError, ModelEngine, ModelOptions, Progress, WeightFormat};
 pub use forward::Observer;
 pub use kv::{KvDtype, KvLayout};
 pub use rope::{Rope, Scaling};

@@ -112,6 +112,12 @@ impl Spec {
         self.heads / self.kv_heads
     }
 
+    /// Queries, keys and values of a token together.
+    #[must_use]
+    pub const fn inputs(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+
     /// Elements of all matrices and vectors.
     #[must_use]
     pub fn parameters(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! The tensors of a decoder, bound to its description: every one present, of the right shape and format, none left over.
 //!
-//! Matrices stay where the file is mapped. Vectors (norms, biases: a few kilobytes) are widened once. Names of
+//! Matrices stay where the file is mapped, until they are packed. Vectors (norms, biases: a few kilobytes) are widened once. Names of
 //! tensors are known here and nowhere else.
 
 use std::collections::BTreeSet;
@@ -9,56 +9,21 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Dtype, Tensor};
 
 use super::{
     Spec,
-    cpu::{Format, Matrix},
+    cpu::{Format, Pool},
+    linear::{Join, Linear, PackError, Stored, not_finite},
 };
-
-/// Bytes checked between two reports of progress.
-const CHECK_BYTES: usize = 16 << 20;
-
-/// A matrix in the map.
-#[derive(Debug)]
-pub(super) struct Stored {
-    tensor: Tensor,
-    format: Format,
-    columns: usize,
-}
-
-impl Stored {
-    /// The view that kernels take.
-    pub(super) fn matrix(&self) -> Matrix<'_> {
-        Matrix {
-            format: self.format,
-            bytes: self.tensor.bytes(),
-            columns: self.columns,
-        }
-    }
-
-    /// How many outputs a linear layer of it has.
-    pub(super) fn rows(&self) -> usize {
-        self.tensor.shape()[0]
-    }
-}
-
-/// A linear layer.
-#[derive(Debug)]
-pub(super) struct Linear {
-    pub(super) weight: Stored,
-    pub(super) bias: Option<Vec<f32>>,
-}
 
 /// One layer.
 #[derive(Debug)]
 pub(super) struct LayerWeights {
     pub(super) attention_norm: Vec<f32>,
-    pub(super) query: Linear,
-    pub(super) key: Linear,
-    pub(super) value: Linear,
+    /// Queries, keys and values of all heads, in this order.
+    pub(super) inputs: Linear,
     pub(super) query_norm: Option<Vec<f32>>,
     pub(super) key_norm: Option<Vec<f32>>,
     pub(super) attention_out: Linear,
     pub(super) mlp_norm: Vec<f32>,
-    pub(super) gate: Linear,
-    pub(super) up: Linear,
+    pub(super) gate_up: Linear,
     pub(super) down: Linear,
 }
 
@@ -68,7 +33,9 @@ pub(super) struct Weights {
     pub(super) embedding: Stored,
     pub(super) layers: Vec<LayerWeights>,
     pub(super) norm: Vec<f32>,
-    head: Option<Linear>,
+    /// The output matrix, which is the embedding where they are tied.
+    pub(super) head: Linear,
+    tied: bool,
 }
 
 impl Weights {
@@ -79,64 +46,81 @@ impl Weights {
             taken: BTreeSet::new(),
         };
         let table = ([spec.vocab, spec.hidden], "vocab_size, hidden_size");
+        let embedding = binder.matrix("model.embed_tokens.weight", table)?;
+        let head = match spec.tied {
+            true => Linear::new(Join::Rows, vec![embedding.clone()], None),
+            false => binder.linear(Join::Rows, &["lm_head."], &[table], false)?,
+        };
         let bound = Self {
-            embedding: binder.matrix("model.embed_tokens.weight", table)?,
             layers: (0..spec.layers.len())
                 .map(|layer| binder.layer(spec, &format!("model.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
             norm: binder.vector("model.norm.weight", (spec.hidden, "hidden_size"))?,
-            head: match spec.tied {
-                true => None,
-                false => Some(binder.linear("lm_head.", table, false)?),
-            },
+            embedding,
+            head,
+            tied: spec.tied,
         };
         binder.refuse_leftovers(spec)?;
         Ok(bound)
     }
 
-    /// The output matrix.
-    pub(super) fn head(&self) -> &Stored {
-        self.head
-            .as_ref()
-            .map_or(&self.embedding, |head| &head.weight)
-    }
-
-    /// Reads every matrix once, which also brings it into memory, and refuses values that are not finite.
+    /// Reads every matrix once and refuses values that are not finite.
     pub(super) fn check_finite(
         &self,
-        mut progress: impl FnMut(u64),
+        progress: &mut dyn FnMut(u64),
     ) -> Result<(), CheckpointError> {
-        for stored in self.matrices() {
-            let size = stored.format.size();
-            for (chunk, bytes) in stored.tensor.bytes().chunks(CHECK_BYTES).enumerate() {
-                if let Some(at) = stored.format.first_not_finite(bytes) {
-                    return Err(not_finite(&stored.tensor, chunk * CHECK_BYTES / size + at));
-                }
-                progress(bytes.len() as u64);
+        if !self.tied {
+            self.embedding.check_finite(progress)?;
+        }
+        let mut parts = self.linears().flat_map(Linear::parts);
+        parts.try_for_each(|part| part.check_finite(progress))
+    }
+
+    /// Packs every linear layer, see [`Linear::pack`]; what is only looked up stays in the map.
+    pub(super) fn pack(
+        &mut self,
+        quantised: bool,
+        pool: &Pool,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), PackError> {
+        if !self.tied {
+            self.embedding.check_finite(progress)?;
+        }
+        for layer in &mut self.layers {
+            for linear in layer.linears_mut() {
+                linear.pack(quantised, pool, progress)?;
             }
         }
-        Ok(())
+        self.head.pack(quantised, pool, progress)
     }
 
     /// Bytes of all matrices.
     pub(super) fn bytes(&self) -> u64 {
-        self.matrices().map(|m| m.tensor.bytes().len() as u64).sum()
+        let linears: u64 = self.linears().map(Linear::bytes).sum();
+        linears + if self.tied { 0 } else { self.embedding.bytes() }
     }
 
-    fn matrices(&self) -> impl Iterator<Item = &Stored> {
-        let layers = self.layers.iter().flat_map(|l| {
-            [
-                &l.query,
-                &l.key,
-                &l.value,
-                &l.attention_out,
-                &l.gate,
-                &l.up,
-                &l.down,
-            ]
-        });
-        let linears = layers.chain(&self.head).map(|linear| &linear.weight);
-        std::iter::once(&self.embedding).chain(linears)
+    /// The widest input of any layer.
+    pub(super) fn inputs_max(&self) -> usize {
+        self.linears().map(Linear::inputs).max().unwrap_or(0)
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let layers = self.layers.iter();
+        layers
+            .flat_map(|l| [&l.inputs, &l.attention_out, &l.gate_up, &l.down])
+            .chain(std::iter::once(&self.head))
+    }
+}
+
+impl LayerWeights {
+    fn linears_mut(&mut self) -> [&mut Linear; 4] {
+        [
+            &mut self.inputs,
+            &mut self.attention_out,
+            &mut self.gate_up,
+            &mut self.down,
+        ]
     }
 }
 
@@ -178,35 +162,57 @@ impl Binder<'_> {
         let key_norm = head_norm("self_attn.k_norm.weight")?;
         Ok(LayerWeights {
             attention_norm: self.vector(&name("input_layernorm.weight"), norm)?,
-            query: self.linear(&name("self_attn.q_proj."), query, spec.qkv_bias)?,
-            key: self.linear(&name("self_attn.k_proj."), key, spec.qkv_bias)?,
-            value: self.linear(&name("self_attn.v_proj."), key, spec.qkv_bias)?,
+            inputs: self.linear(
+                Join::Rows,
+                &["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj."))),
+                &[query, key, key],
+                spec.qkv_bias,
+            )?,
             query_norm,
             key_norm,
-            attention_out: self.linear(&name("self_attn.o_proj."), out, spec.output_bias)?,
+            attention_out: self.linear(
+                Join::Rows,
+                &[name("self_attn.o_proj.")],
+                &[out],
+                spec.output_bias,
+            )?,
             mlp_norm: self.vector(&name("post_attention_layernorm.weight"), norm)?,
-            gate: self.linear(&name("mlp.gate_proj."), up, spec.mlp_bias)?,
-            up: self.linear(&name("mlp.up_proj."), up, spec.mlp_bias)?,
-            down: self.linear(&name("mlp.down_proj."), down, spec.mlp_bias)?,
+            gate_up: self.linear(
+                Join::Gate,
+                &[name("mlp.gate_proj."), name("mlp.up_proj.")],
+                &[up, up],
+                spec.mlp_bias,
+            )?,
+            down: self.linear(
+                Join::Rows,
+                &[name("mlp.down_proj.")],
+                &[down],
+                spec.mlp_bias,
+            )?,
         })
     }
 
-    fn linear(&mut self, at: &str, dims: Dims, biased: bool) -> Result<Linear, CheckpointError> {
-        let weight = self.matrix(&format!("{at}weight"), dims)?;
-        let bias = match biased {
-            true => Some(self.vector(&format!("{at}bias"), (dims.0[0], dims.1))?),
-            false => None,
-        };
-        Ok(Linear { weight, bias })
+    fn linear(
+        &mut self,
+        join: Join,
+        names: &[impl AsRef<str>],
+        dims: &[Dims],
+        biased: bool,
+    ) -> Result<Linear, CheckpointError> {
+        let (mut parts, mut bias) = (Vec::new(), Vec::new());
+        for (at, dims) in names.iter().zip(dims) {
+            let at = at.as_ref();
+            parts.push(self.matrix(&format!("{at}weight"), *dims)?);
+            if biased {
+                bias.extend(self.vector(&format!("{at}bias"), (dims.0[0], dims.1))?);
+            }
+        }
+        Ok(Linear::new(join, parts, biased.then_some(bias)))
     }
 
     fn matrix(&mut self, name: &str, (dims, because): Dims) -> Result<Stored, CheckpointError> {
         let (tensor, format) = self.take(name, &dims, because)?;
-        Ok(Stored {
-            tensor,
-            format,
-            columns: dims[1],
-        })
+        Ok(Stored::new(tensor, format))
     }
 
     fn vector(
@@ -270,13 +276,5 @@ impl Binder<'_> {
                 ),
             }),
         }
-    }
-}
-
-fn not_finite(tensor: &Tensor, index: usize) -> CheckpointError {
-    CheckpointError::NotFinite {
-        tensor: tensor.name().into(),
-        path: tensor.path().into(),
-        index,
     }
 }

@@ -15,6 +15,11 @@ pub(super) enum Width {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with products of bytes.
+    #[cfg(target_arch = "x86_64")]
+    Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Isa {
@@ -23,13 +28,20 @@ impl Isa {
         let mut found = vec![Self(Width::Plain)];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+            if avx2 {
                 found.push(Self(Width::Avx2));
             }
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") {
+            if avx512 && is_x86_feature_detected!("avx512bw") {
                 found.push(Self(Width::Avx512));
+                if is_x86_feature_detected!("avx512vnni") {
+                    found.push(Self(Width::Vnni));
+                }
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        found.push(Self(Width::Neon));
         found
     }
 
@@ -38,6 +50,19 @@ impl Isa {
         Self::available()
             .pop()
             .expect("the plain width is always there")
+    }
+
+    /// The instruction set's name, as [`Backend`](super::super::Backend) has it.
+    pub(in crate::model) const fn name(self) -> &'static str {
+        match self.0 {
+            Width::Plain => "plain",
+            #[cfg(target_arch = "x86_64")]
+            Width::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Width::Avx512 | Width::Vnni => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Width::Neon => "neon",
+        }
     }
 
     pub(super) const fn width(self) -> Width {
@@ -72,7 +97,9 @@ macro_rules! dispatched {
                 Width::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Width::Avx512 => unsafe { avx512($($arg),*) },
+                Width::Avx512 | Width::Vnni => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                Width::Neon => plain($($arg),*),
             }
         }
     };

@@ -1,15 +1,25 @@
-//! The processor as the forward sees it: a fixed pool of threads, and kernels in the widest vectors it has.
+//! The processor as the forward sees it: a fixed pool of threads, reference kernels, and fast ones.
 //!
-//! Every kernel gives the same bits on every width and in every partition: sums run over
-//! [`kernels::LANES`] lanes and a fixed tree, with separate multiply and add. Nothing here knows what a layer is.
+//! The reference ([`kernels`]) computes on weights as they lie in the file, with the same bits on every width and in every
+//! partition. The fast kernels ([`fast`]) compute on [`packed`] weights, written once over a [`vector`] of sixteen
+//! floats; for each instruction set a row's bits depend on the row alone. Nothing here knows what a layer is.
 
+mod fast;
+mod flash;
+mod gemm;
 mod isa;
 mod kernels;
+mod packed;
+mod panel;
 mod pool;
+mod vector;
 mod weights;
 
+pub(super) use fast::{Crew, Local as FastLocal, Prepared};
+pub(super) use gemm::Sink;
 pub(super) use isa::Isa;
 pub(super) use kernels::{COLUMNS, Matrix, Queries, Softmax, attend, gate, normalise, products};
+pub(super) use packed::{Column, Kind, Packed, QUADS_INPUTS_MAX, STRIP, fill};
 pub(super) use pool::Pool;
 pub(super) use weights::Format;
 

@@ -113,8 +113,25 @@ impl Pool {
         });
     }
 
+    /// Calls `f` once on each thread, with its number, how many there are, and the thread's own `local`.
+    ///
+    /// # Panics
+    /// As [`Self::over`].
+    pub(super) fn each<L: Send>(&self, locals: &mut [L], f: impl Fn(usize, usize, &mut L) + Sync) {
+        let parts = self.threads();
+        assert!(parts <= locals.len(), "each thread has its own local");
+        let locals = Shareable(locals.as_mut_ptr());
+        self.run(&|part| {
+            // SAFETY: each thread takes its own local, inside the borrow, which outlives `run`.
+            f(part, parts, unsafe { &mut *locals.at(part) });
+        });
+    }
+
     /// Calls `work` once on each thread with its number, and returns when all are done.
     fn run(&self, work: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() {
+            return work(0);
+        }
         // SAFETY: the reference is used by the workers only until they report done, and this function does not return
         // or unwind before: the guard waits for them.
         let erased = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Work>(work) };
@@ -214,17 +231,22 @@ fn spin_while(waiting: impl Fn() -> bool) {
 }
 
 /// A pointer that threads may share because each touches its own part.
-struct Shareable<T>(*mut T);
+pub(super) struct Shareable<T>(*mut T);
 
-// SAFETY: `Pool::over` hands out disjoint parts only, of elements that may be sent.
+// SAFETY: whoever makes one hands out disjoint parts only, of elements that may be sent.
 unsafe impl<T: Send> Sync for Shareable<T> {}
 
 impl<T> Shareable<T> {
+    /// Of a borrow that outlives the threads' use of it.
+    pub(super) const fn new(first: *mut T) -> Self {
+        Self(first)
+    }
+
     /// Pointer to the element at `index`.
     ///
     /// # Safety
     /// The index must lie inside the allocation.
-    unsafe fn at(&self, index: usize) -> *mut T {
+    pub(super) unsafe fn at(&self, index: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(index) }
     }
