@@ -5,10 +5,12 @@
 
 use super::{
     flash::{self, Cached, Tile, tile_tokens},
-    gemm::{FLAT_MAX, Inputs, Job, Ready, Sink, ready, run, sums_len},
+    gemm::{FLAT_MAX, Inputs, Job, Ready, Share, Sink, order, ready, run, sums_len},
     isa::Isa,
     packed::{Kind, Packed},
+    panel::{Rows, filled},
     pool::{Pool, Shareable},
+    vector::{offset, packed_rows},
 };
 use crate::model::{attention::Attention, kv::Part};
 
@@ -40,7 +42,7 @@ impl Prepared {
     /// Room for `rows` of at most `inputs`.
     pub(in crate::model) fn new(rows: usize, inputs: usize) -> Self {
         Self {
-            values: vec![0.0; rows * inputs.next_multiple_of(4)],
+            values: vec![0.0; filled(rows) * inputs.next_multiple_of(4)],
             scales: vec![0.0; rows],
         }
     }
@@ -57,28 +59,29 @@ impl Prepared {
         let inputs = packed.inputs();
         let rows = x.len() / inputs;
         assert_eq!(rows * inputs, x.len(), "whole rows");
-        let flat = rows <= FLAT_MAX;
-        if flat && packed.kind() != Kind::Quads {
+        let kind = packed.kind();
+        let flat = order(kind, rows) == Rows::Flat;
+        if flat && kind != Kind::Quads {
             return Inputs {
                 rows,
                 values: x,
                 scales: &[],
             };
         }
-        let needed = rows * inputs.next_multiple_of(4);
+        let needed = filled(rows) * inputs.next_multiple_of(4);
         assert!(needed <= self.values.len() && rows <= self.scales.len());
         let to = Ready {
             values: self.values.as_mut_ptr(),
             scales: self.scales.as_mut_ptr(),
+            most: packed_rows(isa),
+            offset: offset(isa),
         };
         let to = &to;
-        if flat {
-            // SAFETY: room for all rows was checked, and the one part is the whole.
-            unsafe { ready(isa, packed.kind(), x, inputs, *to, 0, 1) };
+        if rows <= FLAT_MAX {
+            ready(isa, *to, kind, x, inputs, 0, 1);
         } else {
             pool.each(locals, |part, parts, _| {
-                // SAFETY: room for all rows was checked, and each thread has its own part.
-                unsafe { ready(isa, packed.kind(), x, inputs, *to, part, parts) };
+                ready(isa, *to, kind, x, inputs, part, parts)
             });
         }
         Inputs {
@@ -128,9 +131,12 @@ impl Crew<'_> {
             width,
         };
         self.pool.each(locals, |part, parts, local| {
-            let share = part * strips / parts..(part + 1) * strips / parts;
-            // SAFETY: sizes were checked, and the shares are disjoint.
-            unsafe { run(self.isa, &job, share, &mut local.sums) };
+            let share = Share {
+                isa: self.isa,
+                job: &job,
+                strips: part * strips / parts..(part + 1) * strips / parts,
+            };
+            run(self.isa, share, &mut local.sums);
         });
     }
 
@@ -159,8 +165,7 @@ impl Crew<'_> {
                 // SAFETY: the tile's rows lie inside `out`, whose length was checked, and no other tile has them.
                 let out = unsafe { out.at(at) };
                 let tile = Tile { out, ..tile };
-                // SAFETY: as above; slots are checked when they are read, and the block pool keeps writers away.
-                unsafe { flash::flash(self.isa, &tile, &mut local.flash) };
+                flash::flash(self.isa, self.isa, &tile, &mut local.flash);
             }
         });
     }

@@ -10,9 +10,10 @@ use std::ops::Range;
 use gpu::Region;
 
 use super::{
+    isa::{Isa, dispatched},
     kernels::{Softmax, exp},
-    panel::{Product, Rows, Singles, multiply},
-    vector::{LANES, Vector, vectorised},
+    panel::{Product, Rows, singles},
+    vector::LANES,
 };
 use crate::model::kv::KvDtype;
 
@@ -88,16 +89,17 @@ impl Scratch {
     }
 }
 
-vectorised! {
-    /// Attention of one tile.
-    fn flash(tile: &Tile<'_>, scratch: &mut Scratch) = run
+dispatched! {
+    /// Attention of one tile. Its maker saw to it that keys and values lie inside a slot and nobody writes them, that `queries`
+    /// and `out` are good for its rows, and that nobody else has these rows of `out`.
+    fn flash(all: Isa, tile: &Tile<'_>, scratch: &mut Scratch) {
+        // SAFETY: the promise above.
+        unsafe { run(all, tile, scratch) };
+    }
 }
 
-/// # Safety
-/// The processor has `V`; keys and values lie inside a slot and nobody writes them; `queries` and `out` are good for its rows,
-/// and nobody else has these rows of `out`.
 #[inline(always)]
-unsafe fn run<V: Vector>(tile: &Tile<'_>, scratch: &mut Scratch) {
+unsafe fn run(isa: Isa, tile: &Tile<'_>, scratch: &mut Scratch) {
     begin(tile, scratch);
     let end = tile.position + tile.tokens;
     for span in tile.first_seen(0) / SPAN..end.div_ceil(SPAN) {
@@ -106,14 +108,14 @@ unsafe fn run<V: Vector>(tile: &Tile<'_>, scratch: &mut Scratch) {
         gather(tile, seen.clone(), scratch);
         let tokens = tile.seeing(&seen);
         let rows = tokens.start * tile.group..tokens.end * tile.group;
-        score::<V>(tile, &rows, seen.len(), scratch);
+        score(isa, tile, &rows, seen.len(), scratch);
         for row in rows.clone() {
             let position = tile.position + row / tile.group;
             let from = tile.first_seen(row / tile.group).max(start) - start;
             let to = (position + 1).min(seen.end) - start;
             soften(row, from..to, seen.len(), tile.dim, scratch);
         }
-        add_values::<V>(tile, &rows, seen.len(), scratch);
+        add_values(isa, tile, &rows, seen.len(), scratch);
     }
     finish(tile, scratch);
 }
@@ -187,7 +189,8 @@ unsafe fn gather(tile: &Tile<'_>, positions: Range<usize>, scratch: &mut Scratch
 
 /// Scores of some rows for the first `seen` positions of the span.
 #[inline(always)]
-unsafe fn score<V: Vector>(
+unsafe fn score(
+    isa: Isa,
     tile: &Tile<'_>,
     rows: &Range<usize>,
     seen: usize,
@@ -195,7 +198,7 @@ unsafe fn score<V: Vector>(
 ) {
     let scores = &mut scratch.scores[rows.start * SPAN..rows.end * SPAN];
     scores.fill(0.0);
-    multiply::<V, Singles>(Product {
+    let product = Product {
         order: Rows::Flat,
         x: scratch.queries[rows.start * tile.dim..].as_ptr(),
         x_stride: tile.dim,
@@ -209,7 +212,8 @@ unsafe fn score<V: Vector>(
         steps: tile.dim,
         out: scores.as_mut_ptr(),
         out_stride: SPAN,
-    });
+    };
+    singles(isa, product);
 }
 
 /// Turns a row's scores into weights: those of `seen` count, the rest of the first `known` are nothing.
@@ -262,14 +266,15 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
 
 /// Adds the weighted values of the first `seen` positions of the span.
 #[inline(always)]
-unsafe fn add_values<V: Vector>(
+unsafe fn add_values(
+    isa: Isa,
     tile: &Tile<'_>,
     rows: &Range<usize>,
     seen: usize,
     scratch: &mut Scratch,
 ) {
     let padded = tile.dim.next_multiple_of(LANES);
-    multiply::<V, Singles>(Product {
+    let product = Product {
         order: Rows::Flat,
         x: scratch.scores[rows.start * SPAN..].as_ptr(),
         x_stride: SPAN,
@@ -283,7 +288,8 @@ unsafe fn add_values<V: Vector>(
         steps: seen,
         out: scratch.sums[rows.start * padded..].as_mut_ptr(),
         out_stride: padded,
-    });
+    };
+    singles(isa, product);
 }
 
 /// Divides by the sums of weights, and writes the rows out.

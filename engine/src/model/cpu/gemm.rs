@@ -7,10 +7,11 @@
 use std::ops::Range;
 
 use super::{
+    isa::{Isa, dispatched},
     kernels::exp,
-    packed::{Kind, Packed, STRIP, scale_of, to_byte},
-    panel::{Grain, Pairs, Product, Quads, Rows, Singles, groups, multiply},
-    vector::{Vector, vectorised},
+    packed::{Kind, Packed, STEP_BYTES, STRIP, scale_of, to_byte},
+    panel::{Product, Rows, filled, groups, pairs, quads, singles},
+    vector::offset,
 };
 
 /// Strips that are summed side by side: with [`BLOCK_STEPS`] 256 KiB of weights, which stay in a core's L2 while all rows
@@ -23,7 +24,7 @@ pub(in crate::model) const FLAT_MAX: usize = 3;
 
 /// Floats of scratch that a thread needs for `rows` rows.
 pub(in crate::model) const fn sums_len(rows: usize) -> usize {
-    rows * BLOCK_STRIPS * STRIP
+    filled(rows) * BLOCK_STRIPS * STRIP
 }
 
 /// Activations of a layer, ready for its kernels.
@@ -63,74 +64,95 @@ pub(in crate::model) struct Job<'a> {
 // SAFETY: the output is written by disjoint strips, which `run`'s caller hands out.
 unsafe impl Sync for Job<'_> {}
 
-vectorised! {
-    /// Computes the columns of `strips`.
-    fn run(job: &Job<'_>, strips: Range<usize>, sums: &mut [f32]) = run_strips
+dispatched! {
+    /// Computes the columns of `strips`, a thread's share of a checked job.
+    fn run(share: Share<'_>, sums: &mut [f32]) {
+        let Share { isa, job, strips } = share;
+        let mut first = strips.start;
+        while first < strips.end {
+            let block = first..strips.end.min(first + BLOCK_STRIPS);
+            let sums = &mut sums[..filled(job.inputs.rows) * block.len() * STRIP];
+            sums.fill(0.0);
+            // SAFETY: the job's maker checked all sizes.
+            unsafe { sum(isa, job, &block, sums) };
+            if job.packed.kind() == Kind::Quads {
+                scale(offset(isa), job, &block, sums);
+            }
+            // SAFETY: likewise; and no other thread has these strips.
+            unsafe { sink(job, &block, sums) };
+            first = block.end;
+        }
+    }
 }
 
-/// # Safety
-/// The processor has `V`; no other thread touches the columns of these strips; `out` has all rows.
-#[inline(always)]
-unsafe fn run_strips<V: Vector>(job: &Job<'_>, strips: Range<usize>, sums: &mut [f32]) {
-    let mut first = strips.start;
-    while first < strips.end {
-        let block = first..strips.end.min(first + BLOCK_STRIPS);
-        let sums = &mut sums[..job.inputs.rows * block.len() * STRIP];
-        sums.fill(0.0);
-        match job.packed.kind() {
-            Kind::Pairs => sum::<V, Pairs>(job, &block, sums.as_mut_ptr()),
-            Kind::Singles => sum::<V, Singles>(job, &block, sums.as_mut_ptr()),
-            Kind::Quads => {
-                sum::<V, Quads>(job, &block, sums.as_mut_ptr().cast());
-                scale::<V>(job, &block, sums);
-            }
-        }
-        sink(job, &block, sums);
-        first = block.end;
-    }
+/// What one thread does of a job.
+#[derive(Clone, Debug)]
+pub(super) struct Share<'a> {
+    pub(super) isa: Isa,
+    pub(super) job: &'a Job<'a>,
+    pub(super) strips: Range<usize>,
 }
 
 /// Adds all products of a block of strips.
 #[inline(always)]
-unsafe fn sum<V: Vector, G: Grain<V>>(job: &Job<'_>, block: &Range<usize>, out: *mut G::Out) {
+unsafe fn sum(isa: Isa, job: &Job<'_>, block: &Range<usize>, sums: &mut [f32]) {
     let packed = job.packed;
-    let bytes = packed.strip_bytes();
-    let size = size_of::<G::Weight>();
-    let order = match job.inputs.rows {
-        ..=FLAT_MAX => Rows::Flat,
-        _ => Rows::Packed,
-    };
     let mut from = 0;
     while from < packed.steps() {
-        let steps = BLOCK_STEPS.min(packed.steps() - from);
-        multiply::<V, G>(Product {
-            order,
-            x: job.inputs.values.as_ptr().cast(),
-            x_stride: packed.steps(),
-            rows: job.inputs.rows,
-            weights: packed.memory().as_ptr().add(block.start * bytes).cast(),
-            step: 128 / size,
-            panel: 64 / size,
-            strip: bytes / size,
-            panels: block.len() * 2,
-            from,
-            steps,
-            out,
-            out_stride: block.len() * STRIP,
-        });
-        from += steps;
+        let steps = from..packed.steps().min(from + BLOCK_STEPS);
+        match packed.kind() {
+            Kind::Pairs => pairs(isa, product(job, block, &steps, sums)),
+            Kind::Singles => singles(isa, product(job, block, &steps, sums)),
+            Kind::Quads => quads(isa, product(job, block, &steps, sums)),
+        }
+        from = steps.end;
+    }
+}
+
+/// Some steps of a block.
+fn product<X, W, O>(
+    job: &Job<'_>,
+    block: &Range<usize>,
+    steps: &Range<usize>,
+    sums: &mut [f32],
+) -> Product<X, W, O> {
+    let (packed, size) = (job.packed, size_of::<W>());
+    let bytes = packed.strip_bytes();
+    Product {
+        order: order(packed.kind(), job.inputs.rows),
+        x: job.inputs.values.as_ptr().cast(),
+        x_stride: packed.steps(),
+        rows: job.inputs.rows,
+        weights: packed.memory()[block.start * bytes..].as_ptr().cast(),
+        step: STEP_BYTES / size,
+        panel: STEP_BYTES / 2 / size,
+        strip: bytes / size,
+        panels: block.len() * 2,
+        from: steps.start,
+        steps: steps.len(),
+        out: sums.as_mut_ptr().cast(),
+        out_stride: block.len() * STRIP,
+    }
+}
+
+/// How the rows of a layer's activations lie.
+pub(super) const fn order(kind: Kind, rows: usize) -> Rows {
+    match kind {
+        Kind::Singles => Rows::Flat,
+        Kind::Pairs | Kind::Quads if rows <= FLAT_MAX => Rows::Flat,
+        Kind::Pairs | Kind::Quads => Rows::Packed,
     }
 }
 
 /// Turns exact sums of bytes into floats, in place.
 #[inline(always)]
-unsafe fn scale<V: Vector>(job: &Job<'_>, block: &Range<usize>, sums: &mut [f32]) {
+fn scale(offset: i32, job: &Job<'_>, block: &Range<usize>, sums: &mut [f32]) {
     let width = block.len() * STRIP;
     for (row, scale) in sums.chunks_exact_mut(width).zip(job.inputs.scales) {
         for (strip, sums) in block.clone().zip(row.chunks_exact_mut(STRIP)) {
             let (scales, totals) = job.packed.tail(strip);
             for ((sum, column), total) in sums.iter_mut().zip(scales).zip(totals) {
-                let exact = sum.to_bits() as i32 - V::OFFSET * total;
+                let exact = sum.to_bits() as i32 - offset * total;
                 *sum = exact as f32 * (scale * column);
             }
         }
@@ -145,7 +167,8 @@ unsafe fn sink(job: &Job<'_>, block: &Range<usize>, sums: &mut [f32]) {
         Sink::SiluTimes => (span / 2, block.start * STRIP / 2),
     };
     let columns = columns.min(job.width - first);
-    for (row, sums) in sums.chunks_exact_mut(span).enumerate() {
+    let rows = sums.chunks_exact_mut(span).take(job.inputs.rows);
+    for (row, sums) in rows.enumerate() {
         if let Some(bias) = job.bias {
             for (sum, bias) in sums.iter_mut().zip(&bias[block.start * STRIP..]) {
                 *sum += bias;
@@ -174,57 +197,62 @@ pub(in crate::model) struct Ready {
     pub(in crate::model) values: *mut f32,
     /// One for each row.
     pub(in crate::model) scales: *mut f32,
+    /// Most rows of a group.
+    pub(in crate::model) most: usize,
+    /// Added to bytes.
+    pub(in crate::model) offset: i32,
 }
 
 // SAFETY: each thread writes the groups of rows that it was given.
 unsafe impl Sync for Ready {}
 
-vectorised! {
-    /// Makes every `parts`-th group of rows ready for a layer of `kind`, from the `part`-th on.
-    fn ready(kind: Kind, x: &[f32], inputs: usize, to: Ready, part: usize, parts: usize) = make_ready
+dispatched! {
+    /// Makes every `parts`-th group of rows ready for a layer of `kind`, from the `part`-th on. `to` has room for all.
+    fn ready(to: Ready, kind: Kind, x: &[f32], inputs: usize, part: usize, parts: usize) {
+        let rows = x.len() / inputs;
+        let most = match order(kind, rows) {
+            Rows::Flat => 1,
+            Rows::Packed => to.most,
+        };
+        let all = (0..rows).map(|row| row..row + 1);
+        let alone = all.filter(|_| most == 1);
+        let together = groups(if most == 1 { 0 } else { rows }, most);
+        for group in alone.chain(together).skip(part).step_by(parts) {
+            for row in group.start..group.end.min(rows) {
+                let x = &x[row * inputs..(row + 1) * inputs];
+                // SAFETY: the group is this part's, and `to` has room for it.
+                unsafe { ready_row(to, kind, x, row, &group) };
+            }
+        }
+    }
 }
 
-/// # Safety
-/// The processor has `V`; `to` has room; no other thread has this part.
+/// Puts one row of a group in its place.
 #[inline(always)]
-unsafe fn make_ready<V: Vector>(
-    kind: Kind,
-    x: &[f32],
-    inputs: usize,
-    to: Ready,
-    part: usize,
-    parts: usize,
-) {
-    let rows = x.len() / inputs;
-    let most = if rows > FLAT_MAX { V::PACKED_ROWS } else { 1 };
-    let steps = inputs.div_ceil(kind.inputs());
-    let floats = if kind == Kind::Pairs { 2 } else { 1 };
-    for group in groups(rows, most).skip(part).step_by(parts) {
-        let together = group.len();
-        for (place, row) in group.clone().enumerate() {
-            let x = &x[row * inputs..(row + 1) * inputs];
-            let first = to.values.add(group.start * steps * floats + place * floats);
-            match kind {
-                Kind::Pairs => {
-                    for (step, pair) in x.as_chunks::<2>().0.iter().enumerate() {
-                        *first.add(step * together * 2).cast::<[f32; 2]>() = *pair;
-                    }
-                }
-                Kind::Singles => {
-                    for (step, value) in x.iter().enumerate() {
-                        *first.add(step * together) = *value;
-                    }
-                }
-                Kind::Quads => {
-                    let (scale, inverse) = scale_of(x);
-                    *to.scales.add(row) = scale;
-                    let byte = |x: &f32| (i32::from(to_byte(*x * inverse)) + V::OFFSET) as u8;
-                    for (step, quad) in x.chunks(4).enumerate() {
-                        let mut bytes = [V::OFFSET as u8; 4];
-                        bytes.iter_mut().zip(quad).for_each(|(to, x)| *to = byte(x));
-                        *first.add(step * together).cast::<[u8; 4]>() = bytes;
-                    }
-                }
+unsafe fn ready_row(to: Ready, kind: Kind, x: &[f32], row: usize, group: &Range<usize>) {
+    let (together, floats) = (group.len(), if kind == Kind::Pairs { 2 } else { 1 });
+    let steps = x.len().div_ceil(kind.inputs());
+    let place = (group.start * steps + row - group.start) * floats;
+    let first = to.values.add(place);
+    match kind {
+        Kind::Pairs => {
+            for (step, pair) in x.as_chunks::<2>().0.iter().enumerate() {
+                *first.add(step * together * 2).cast::<[f32; 2]>() = *pair;
+            }
+        }
+        Kind::Singles => {
+            for (step, value) in x.iter().enumerate() {
+                *first.add(step * together) = *value;
+            }
+        }
+        Kind::Quads => {
+            let (scale, inverse) = scale_of(x);
+            *to.scales.add(row) = scale;
+            let byte = |x: &f32| (i32::from(to_byte(*x * inverse)) + to.offset) as u8;
+            for (step, quad) in x.chunks(4).enumerate() {
+                let mut bytes = [to.offset as u8; 4];
+                bytes.iter_mut().zip(quad).for_each(|(to, x)| *to = byte(x));
+                *first.add(step * together).cast::<[u8; 4]>() = bytes;
             }
         }
     }

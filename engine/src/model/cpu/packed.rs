@@ -13,7 +13,7 @@ use super::weights::Format;
 /// Columns of a strip.
 pub(in crate::model) const STRIP: usize = 32;
 /// Bytes of one step of a strip.
-const STEP_BYTES: usize = 128;
+pub(super) const STEP_BYTES: usize = 128;
 /// After a strip of bytes: a scale and a sum for every column.
 const TAIL_BYTES: usize = STRIP * 8;
 /// Largest magnitude of a quantised number: symmetric, so that signs may move.

@@ -7,15 +7,13 @@
 
 use std::{array::from_fn, ops::Range};
 
-use super::vector::{LANES, Vector};
+use super::vector::{LANES, Vector, vectorised};
 
 /// How far ahead of a stream of weights memory is asked for, in bytes.
 const AHEAD: usize = 4096;
-/// Up to so many rows, weights come from memory as fast as they are used.
-const FEW_ROWS: usize = 3;
 
 /// What a panel holds at one step of k.
-pub(super) trait Grain<V: Vector> {
+trait Grain<V: Vector> {
     /// Elements of memory.
     type Weight: Copy;
     /// Activations: one, or as many as one step takes.
@@ -38,7 +36,7 @@ pub(super) trait Grain<V: Vector> {
 }
 
 /// Pairs of bf16: two steps of k in one.
-pub(super) struct Pairs;
+struct Pairs;
 
 impl<V: Vector> Grain<V> for Pairs {
     type Weight = u16;
@@ -74,7 +72,7 @@ impl<V: Vector> Grain<V> for Pairs {
 }
 
 /// Floats.
-pub(super) struct Singles;
+struct Singles;
 
 impl<V: Vector> Grain<V> for Singles {
     type Weight = f32;
@@ -107,7 +105,7 @@ impl<V: Vector> Grain<V> for Singles {
 }
 
 /// Quads of bytes: four steps of k in one, summed exactly.
-pub(super) struct Quads;
+struct Quads;
 
 impl<V: Vector> Grain<V> for Quads {
     type Weight = i8;
@@ -174,103 +172,155 @@ pub(super) struct Product<X, W, O> {
 }
 
 /// The product of one grain.
-pub(super) type Of<V, G> =
-    Product<<G as Grain<V>>::X, <G as Grain<V>>::Weight, <G as Grain<V>>::Out>;
+type Of<V, G> = Product<<G as Grain<V>>::X, <G as Grain<V>>::Weight, <G as Grain<V>>::Out>;
 
-/// Rows that go together when `rows` are packed for micro-kernels of at most `most`: as equal as can be.
+/// Packed rows come in groups of these sizes, largest first; the last group may be of fewer, and is filled up.
+const GROUPS: [usize; 3] = [12, 8, 4];
+
+/// Rows that go together when `rows` are packed for kernels of at most `most`, filled up to whole groups.
 pub(super) fn groups(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = rows.div_ceil(most);
-    (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let left = rows.saturating_sub(from).next_multiple_of(GROUPS[2]);
+        let size = GROUPS.into_iter().find(|g| *g <= left.min(most))?;
+        from += size;
+        Some(from - size..from)
+    })
 }
 
-/// Runs a product.
-///
+/// Rows after filling up.
+pub(super) const fn filled(rows: usize) -> usize {
+    rows.next_multiple_of(GROUPS[2])
+}
+
+vectorised! {
+    /// Runs a product of pairs of bf16.
+    fn pairs(product: Product<[f32; 2], u16, f32>) = multiply_pairs, floats
+}
+vectorised! {
+    /// Runs a product of floats, whose rows are flat.
+    fn singles(product: Product<f32, f32, f32>) = multiply_singles, floats
+}
+vectorised! {
+    /// Runs a product of quads of bytes.
+    fn quads(product: Product<i32, i8, i32>) = multiply_quads, bytes
+}
+
 /// # Safety
 /// The processor has `V`, and every address that the product names is good.
 #[inline(always)]
-pub(super) unsafe fn multiply<V: Vector, G: Grain<V>>(product: Of<V, G>) {
-    let most = match product.order {
-        Rows::Flat => V::FLAT_ROWS,
-        Rows::Packed => V::PACKED_ROWS,
-    };
-    for group in groups(product.rows, most) {
-        let step = match product.order {
-            Rows::Flat => 1,
-            Rows::Packed => group.len(),
-        };
-        across::<V, G>(Product {
-            x: product
-                .x
-                .add(group.start * product.x_stride + product.from * step),
-            weights: product.weights.add(product.from * product.step),
-            out: product.out.add(group.start * product.out_stride),
-            rows: group.len(),
-            ..product
-        });
-    }
+unsafe fn multiply_pairs<V: Vector>(product: Product<[f32; 2], u16, f32>) {
+    multiply::<V, Pairs>(product);
 }
 
-/// One group, over all panels.
+/// # Safety
+/// As [`multiply_pairs`].
 #[inline(always)]
-unsafe fn across<V: Vector, G: Grain<V>>(product: Of<V, G>) {
-    let mut panel = 0;
-    while panel < product.panels {
-        let part = Product {
-            weights: product
-                .weights
-                .add(panel / 2 * product.strip + panel % 2 * product.panel),
-            out: product.out.add(panel * LANES),
-            ..product
-        };
-        // Only an even panel begins a strip, so only from there may pairs be taken.
-        let most = match panel % 2 {
-            0 => product.panels - panel,
+unsafe fn multiply_quads<V: Vector>(product: Product<i32, i8, i32>) {
+    multiply::<V, Quads>(product);
+}
+
+/// # Safety
+/// As [`multiply_pairs`].
+#[inline(always)]
+unsafe fn multiply_singles<V: Vector>(product: Product<f32, f32, f32>) {
+    debug_assert_eq!(product.order, Rows::Flat);
+    let mut from = 0;
+    while from < product.rows {
+        let left = product.rows - from;
+        let rows = match left {
+            _ if const { V::TALL } && left >= 6 => 6,
+            2.. => 2,
             _ => 1,
         };
-        panel += match product.order {
-            Rows::Flat => flat::<V, G>(part, most),
-            Rows::Packed => packed::<V, G>(part, most),
-        };
-    }
-}
-
-macro_rules! by_rows {
-    ($product:ident, $packed:literal, $panels:literal: $($rows:literal)*) => {{
-        match $product.rows {
-            $($rows => micro::<V, G, $rows, $panels, $packed>($product),)*
-            rows => unreachable!("{rows} rows in a group"),
+        let part = product.begin(from, rows, 1);
+        let mut panel = 0;
+        while panel < part.panels {
+            let part = part.at_panel(panel);
+            panel += match (rows, part.panels) {
+                (6, 4..) if const { V::WIDE } => micro::<V, Singles, 6, 4, false>(part),
+                (6, _) => micro::<V, Singles, 6, 1, false>(part),
+                (2, 4..) if const { V::WIDE } => micro::<V, Singles, 2, 4, false>(part),
+                (2, _) => micro::<V, Singles, 2, 1, false>(part),
+                (_, 4..) => micro::<V, Singles, 1, 4, false>(part),
+                (_, _) => micro::<V, Singles, 1, 1, false>(part),
+            };
         }
-        $panels
-    }};
-}
-
-/// One group of flat rows, over at most `most` panels: how many were done.
-#[inline(always)]
-unsafe fn flat<V: Vector, G: Grain<V>>(product: Of<V, G>, most: usize) -> usize {
-    if product.rows <= V::FOUR_PANELS && most >= 4 {
-        by_rows!(product, false, 4: 1 2 3 4 5 6)
-    } else if product.rows <= V::TWO_PANELS && most >= 2 {
-        by_rows!(product, false, 2: 1 2 3 4 5 6)
-    } else {
-        by_rows!(product, false, 1: 1 2 3 4 5 6)
+        from += rows;
     }
 }
 
-/// The same of packed rows.
+/// Products of strips: an even number of panels.
 #[inline(always)]
-unsafe fn packed<V: Vector, G: Grain<V>>(product: Of<V, G>, most: usize) -> usize {
-    if product.rows <= V::TWO_PANELS && most >= 2 {
-        by_rows!(product, true, 2: 1 2 3 4 5 6 7 8 9 10 11 12)
-    } else {
-        by_rows!(product, true, 1: 1 2 3 4 5 6 7 8 9 10 11 12)
+unsafe fn multiply<V: Vector, G: Grain<V>>(product: Of<V, G>) {
+    debug_assert!(product.panels.is_multiple_of(2));
+    match product.order {
+        Rows::Flat => {
+            let part = product.begin(0, product.rows, 1);
+            let mut panel = 0;
+            while panel < part.panels {
+                let part = part.at_panel(panel);
+                panel += match (part.rows, part.panels) {
+                    (1, 4..) => micro::<V, G, 1, 4, false>(part),
+                    (1, _) => micro::<V, G, 1, 2, false>(part),
+                    (2, 4..) if const { V::WIDE } => micro::<V, G, 2, 4, false>(part),
+                    (2, _) => micro::<V, G, 2, 2, false>(part),
+                    (3, 4..) if const { V::WIDE } => micro::<V, G, 3, 4, false>(part),
+                    (3, _) => micro::<V, G, 3, 2, false>(part),
+                    (rows, _) => unreachable!("{rows} flat rows"),
+                };
+            }
+        }
+        Rows::Packed => {
+            for group in groups(product.rows, V::PACKED_ROWS) {
+                let part = product.begin(group.start, group.len(), group.len());
+                let mut panel = 0;
+                while panel < part.panels {
+                    let part = part.at_panel(panel);
+                    panel += match part.rows {
+                        12 if const { V::WIDE } => micro::<V, G, 12, 2, true>(part),
+                        8 if const { V::WIDE } => micro::<V, G, 8, 2, true>(part),
+                        4 if const { V::WIDE } => micro::<V, G, 4, 2, true>(part),
+                        _ => micro::<V, G, 4, 1, true>(part),
+                    };
+                }
+            }
+        }
     }
 }
 
-/// Exactly `R` rows and `C` panels, from an even one on if `C` is more than one.
+impl<X: Copy, W: Copy, O: Copy> Product<X, W, O> {
+    /// The group of `rows` rows from `from` on, whose steps are `step` apart.
+    #[inline(always)]
+    unsafe fn begin(self, from: usize, rows: usize, step: usize) -> Self {
+        Self {
+            x: self.x.add(from * self.x_stride + self.from * step),
+            weights: self.weights.add(self.from * self.step),
+            out: self.out.add(from * self.out_stride),
+            rows,
+            ..self
+        }
+    }
+
+    /// The panels from `panel` on.
+    #[inline(always)]
+    unsafe fn at_panel(self, panel: usize) -> Self {
+        Self {
+            weights: self
+                .weights
+                .add(panel / 2 * self.strip + panel % 2 * self.panel),
+            out: self.out.add(panel * LANES),
+            panels: self.panels - panel,
+            ..self
+        }
+    }
+}
+
+/// Exactly `R` rows and the first `C` panels, from an even one on if `C` is more than one. Returns `C`.
 #[inline(always)]
 unsafe fn micro<V: Vector, G: Grain<V>, const R: usize, const C: usize, const PACKED: bool>(
     product: Of<V, G>,
-) {
+) -> usize {
     let (row, step) = if PACKED {
         (1, R)
     } else {
@@ -285,7 +335,7 @@ unsafe fn micro<V: Vector, G: Grain<V>, const R: usize, const C: usize, const PA
     let mut sums: [[G::Sum; C]; R] = from_fn(|r| from_fn(|c| G::load(out(r, c))));
     let mut x = product.x;
     for _ in 0..product.steps {
-        if !PACKED && R <= FEW_ROWS {
+        if !PACKED {
             for weights in weights {
                 V::prefetch(weights.cast::<u8>().wrapping_add(AHEAD));
             }
@@ -301,4 +351,5 @@ unsafe fn micro<V: Vector, G: Grain<V>, const R: usize, const C: usize, const PA
             G::store(sum, out(r, c));
         }
     }
+    C
 }

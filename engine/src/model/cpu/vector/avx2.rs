@@ -14,10 +14,9 @@ pub(in crate::model::cpu) struct Avx2(__m256, __m256);
 impl Vector for Avx2 {
     type Sums = (__m256i, __m256i);
     // Sixteen registers: twelve sums, two weights, one activation.
-    const PACKED_ROWS: usize = 6;
-    const FLAT_ROWS: usize = 6;
-    const FOUR_PANELS: usize = 1;
-    const TWO_PANELS: usize = 3;
+    const PACKED_ROWS: usize = 4;
+    const WIDE: bool = false;
+    const TALL: bool = true;
     const OFFSET: i32 = 0;
 
     #[inline(always)]

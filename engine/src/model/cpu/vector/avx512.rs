@@ -22,9 +22,8 @@ macro_rules! vector {
             type Sums = __m512i;
             // Thirty-two registers: twenty-four sums, two weights and their pairs, one activation.
             const PACKED_ROWS: usize = 12;
-            const FLAT_ROWS: usize = 6;
-            const FOUR_PANELS: usize = 6;
-            const TWO_PANELS: usize = 12;
+            const WIDE: bool = true;
+            const TALL: bool = true;
             const OFFSET: i32 = $offset;
 
             #[inline(always)]

@@ -8,6 +8,8 @@
 //! proves, and pointers must be good for the sixteen elements that they name.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn)]
 
+use super::isa::{Isa, Width};
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -29,14 +31,12 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Vector: Copy {
     /// Sixteen sums of products of bytes.
     type Sums: Copy;
-    /// Most packed rows of a micro-kernel; at most 12.
+    /// Most packed rows of a micro-kernel: 4, 8 or 12.
     const PACKED_ROWS: usize;
-    /// Most flat rows, whose addresses must be kept too; at most 6.
-    const FLAT_ROWS: usize;
-    /// Up to so many rows, four panels fit the registers.
-    const FOUR_PANELS: usize;
-    /// Up to so many rows, two panels do.
-    const TWO_PANELS: usize;
+    /// Whether four panels of up to six rows, or two of twelve, fit the registers; else one panel of up to six.
+    const WIDE: bool;
+    /// Whether six rows fit the registers.
+    const TALL: bool;
     /// Added to quantised activations, for instructions that want them unsigned.
     const OFFSET: i32;
 
@@ -70,10 +70,9 @@ pub(super) struct Plain([f32; LANES]);
 
 impl Vector for Plain {
     type Sums = [i32; LANES];
-    const PACKED_ROWS: usize = 2;
-    const FLAT_ROWS: usize = 2;
-    const FOUR_PANELS: usize = 0;
-    const TWO_PANELS: usize = 1;
+    const PACKED_ROWS: usize = 4;
+    const WIDE: bool = false;
+    const TALL: bool = false;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
@@ -119,9 +118,12 @@ impl Vector for Plain {
     }
 }
 
-/// Writes `unsafe fn name(isa, arguments)` that runs `body::<V>` compiled for the vectors of `isa`.
+/// Writes `unsafe fn name(isa, arguments)` that runs `body::<V>` compiled for the vectors of `isa`, whose byte products it
+/// needs (`bytes`) or not (`floats`).
 macro_rules! vectorised {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:ident) => {
+    (@vnni floats) => { $crate::model::cpu::vector::Avx512 };
+    (@vnni bytes) => { $crate::model::cpu::vector::Vnni };
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) = $body:ident, $of:ident) => {
         $(#[$doc])*
         ///
         /// # Safety
@@ -142,7 +144,7 @@ macro_rules! vectorised {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma")]
             unsafe fn vnni($($arg: $type),*) {
-                $body::<vector::Vnni>($($arg),*);
+                $body::<$crate::model::cpu::vector::vectorised!(@vnni $of)>($($arg),*);
             }
             match isa.width() {
                 Width::Plain => $body::<vector::Plain>($($arg),*),
@@ -159,3 +161,29 @@ macro_rules! vectorised {
     };
 }
 pub(super) use vectorised;
+
+/// Most packed rows of the micro-kernels of `isa`.
+pub(super) const fn packed_rows(isa: Isa) -> usize {
+    match isa.width() {
+        Width::Plain => Plain::PACKED_ROWS,
+        #[cfg(target_arch = "x86_64")]
+        Width::Avx2 => Avx2::PACKED_ROWS,
+        #[cfg(target_arch = "x86_64")]
+        Width::Avx512 | Width::Vnni => Avx512::PACKED_ROWS,
+        #[cfg(target_arch = "aarch64")]
+        Width::Neon => Neon::PACKED_ROWS,
+    }
+}
+
+/// What `isa` wants added to quantised activations.
+pub(super) const fn offset(isa: Isa) -> i32 {
+    match isa.width() {
+        #[cfg(target_arch = "x86_64")]
+        Width::Vnni => Vnni::OFFSET,
+        #[cfg(target_arch = "x86_64")]
+        Width::Avx2 | Width::Avx512 => Avx512::OFFSET,
+        #[cfg(target_arch = "aarch64")]
+        Width::Neon => Neon::OFFSET,
+        Width::Plain => Plain::OFFSET,
+    }
+}

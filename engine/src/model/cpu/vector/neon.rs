@@ -14,10 +14,9 @@ pub(in crate::model::cpu) struct Neon([float32x4_t; 4]);
 impl Vector for Neon {
     type Sums = [int32x4_t; 4];
     // Thirty-two registers: twenty-four sums, four weights, one activation.
-    const PACKED_ROWS: usize = 6;
-    const FLAT_ROWS: usize = 6;
-    const FOUR_PANELS: usize = 1;
-    const TWO_PANELS: usize = 3;
+    const PACKED_ROWS: usize = 4;
+    const WIDE: bool = false;
+    const TALL: bool = true;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
