@@ -1,4 +1,5 @@
-//! Which kernels run a model: the plain reference, or fast ones for an instruction set. Chosen at run time.
+//! Which kernels run a model: the plain reference, or fast ones for an instruction set. Chosen at run time; and into what
+//! number format they bring the weights.
 //!
 //! All that a machine can run are there at once, so that one machine tests them all. A backend never changes what a
 //! model is, only the order in which sums are rounded.
@@ -19,6 +20,38 @@ enum Kernels {
     Fast(Isa),
 }
 
+/// Number format of weights in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// As in the file.
+    #[default]
+    Kept,
+    /// Bytes with one scale for each output; activations likewise, with one for each row.
+    Int8,
+}
+
+impl WeightFormat {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "none",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl FromStr for WeightFormat {
+    type Err = BackendError;
+
+    fn from_str(name: &str) -> Result<Self, BackendError> {
+        [Self::Kept, Self::Int8]
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| BackendError::Quantisation(name.into()))
+    }
+}
+
 /// Names of all backends, on whatever machine.
 pub const BACKENDS: [&str; 5] = ["reference", "plain", "avx2", "avx512", "neon"];
 
@@ -28,6 +61,9 @@ pub enum BackendError {
     /// No such thing.
     #[error("there is no backend {0:?}; there are {all}", all = BACKENDS.join(", "))]
     Unknown(String),
+    /// No such format.
+    #[error("weights cannot be quantised to {0:?}; there are none and int8")]
+    Quantisation(String),
     /// Not on this processor.
     #[error("this processor cannot run backend {name}; it runs {can}")]
     Unavailable {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    Backend, KvDtype, KvLayout, Observer, Spec,
+    Backend, KvDtype, KvLayout, Observer, Spec, WeightFormat,
     batch::Batch,
     check::Bounds,
     cpu::{Pool, QUADS_INPUTS_MAX},
@@ -46,16 +46,6 @@ pub struct ModelOptions {
     pub backend: Option<Backend>,
     /// Number format that weights are brought into when they are loaded.
     pub weights: WeightFormat,
-}
-
-/// Number format of weights in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WeightFormat {
-    /// As in the file.
-    #[default]
-    Kept,
-    /// Bytes with one scale for each output; activations likewise, with one for each row.
-    Int8,
 }
 
 impl Default for ModelOptions {
@@ -123,6 +113,7 @@ pub enum LoadError {
 pub struct ModelEngine {
     shape: Shape,
     bounds: Bounds,
+    backend: Backend,
     forward: Forward,
     sampler: Sampler,
     batch: Batch,
@@ -175,8 +166,15 @@ impl ModelEngine {
                 vocabulary,
             },
             bounds,
+            backend,
             sampler: Sampler::new(spec.vocab),
-            forward: Forward::new(spec, weights, bounds.layout, pool, backend),
+            forward: Forward::new(
+                spec,
+                weights,
+                bounds.layout,
+                pool,
+                (backend, options.weights),
+            ),
             batch: Batch::default(),
             drawn: Vec::new(),
         })
@@ -186,6 +184,12 @@ impl ModelEngine {
     #[must_use]
     pub const fn spec(&self) -> &Spec {
         self.forward.spec()
+    }
+
+    /// The kernels that run it.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Runs a step and shows `observer` what happens inside.

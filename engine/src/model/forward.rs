@@ -9,7 +9,7 @@ use logic::batch::StepPlan;
 use super::{
     KvLayout, Rope, Spec,
     attention::Attention,
-    backend::Backend,
+    backend::{Backend, WeightFormat},
     batch::{BATCH_TOKENS, Batch},
     cpu::{self, Pool},
     kv::Part,
@@ -64,12 +64,12 @@ impl Forward {
         weights: Weights,
         layout: KvLayout,
         pool: Pool,
-        backend: Backend,
+        kernels: (Backend, WeightFormat),
     ) -> Self {
         let most = (BATCH_TOKENS, weights.inputs_max());
         Self {
             frequencies: spec.ropes.iter().map(Rope::frequencies).collect(),
-            machine: Machine::new(pool, backend, &spec, &layout, most),
+            machine: Machine::new(pool, kernels, &spec, &layout, most),
             act: Activations::default(),
             raw: vec![0; layout.head_dim],
             spec,

@@ -6,7 +6,7 @@
 use super::{
     KvLayout, Spec,
     attention::{Attention, Scratch},
-    backend::Backend,
+    backend::{Backend, WeightFormat},
     cpu::{self, Crew, FastLocal, Isa, Pool, Prepared, Sink},
     linear::Linear,
     spec::Activation,
@@ -20,6 +20,8 @@ struct Local {
 
 /// What the reference needs.
 struct Reference {
+    /// Whether products are of bytes.
+    quantised: bool,
     locals: Vec<Local>,
     turned: Vec<f32>,
     wide: Vec<f32>,
@@ -49,7 +51,7 @@ impl Machine {
     /// For batches of at most `rows`, with scratch for layers of at most `inputs` inputs.
     pub(super) fn new(
         pool: Pool,
-        backend: Backend,
+        (backend, weights): (Backend, WeightFormat),
         spec: &Spec,
         layout: &KvLayout,
         (rows, inputs): (usize, usize),
@@ -68,6 +70,7 @@ impl Machine {
                 attention: Scratch::new(layout, spec.group()),
             };
             Scratches::Reference(Reference {
+                quantised: weights == WeightFormat::Int8,
                 locals: threads.map(local).collect(),
                 turned: Vec::new(),
                 wide: Vec::new(),
@@ -222,9 +225,14 @@ impl Reference {
         for part in linear.parts() {
             let (matrix, height) = (part.matrix(), part.rows());
             let (turned, locals) = (&mut self.turned, &mut self.locals);
+            let quantised = self.quantised;
             turned.resize(height * tokens, 0.0);
             pool.over(turned, tokens, locals, |first, run, local| {
-                cpu::products(isa, matrix, first, x, run, &mut local.widened);
+                if quantised {
+                    cpu::byte_products(matrix, first, x, run, &mut local.widened);
+                } else {
+                    cpu::products(isa, matrix, first, x, run, &mut local.widened);
+                }
             });
             let bias = linear.bias().map(|bias| &bias[before..before + height]);
             pool.over(out, width, locals, |first, run, _| {

@@ -23,8 +23,8 @@ mod rope;
 mod spec;
 mod weights;
 
-pub use backend::{BACKENDS, Backend, BackendError};
-pub use engine::{LoadError, ModelEngine, ModelOptions, Progress, WeightFormat};
+pub use backend::{BACKENDS, Backend, BackendError, WeightFormat};
+pub use engine::{LoadError, ModelEngine, ModelOptions, Progress};
 pub use forward::Observer;
 pub use kv::{KvDtype, KvLayout};
 pub use rope::{Rope, Scaling};

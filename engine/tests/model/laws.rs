@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bus_schemas::Sampling;
 use engine::{
     Engine,
-    model::{KvDtype, ModelOptions},
+    model::{Backend, KvDtype, ModelOptions, WeightFormat},
 };
 use gpu::Region;
 use logic::batch::{Row, StepPlan};
@@ -22,53 +22,60 @@ fn options(threads: usize, kv_dtype: KvDtype) -> ModelOptions {
     }
 }
 
-/// Every checkpoint and prompt, run whole and alone on one thread, and the same as `other` runs it.
-fn check(what: &str, other: impl Fn(&str, &[u32]) -> Sequence) {
-    for name in CHECKPOINTS {
-        for case in &expected(name).cases {
-            let plain = Rig::new(name).complete(&case.prompt_ids, usize::MAX, COUNT);
-            let found = other(name, &case.prompt_ids);
-            assert_eq!(found.ids, plain.ids, "{name} {} {what}", case.name);
-            assert!(
-                found.logits == plain.logits,
-                "{name} {} {what}: bits differ",
-                case.name
-            );
+/// Every backend and number format of weights, on some threads.
+fn kernels(threads: usize) -> impl Iterator<Item = ModelOptions> {
+    Backend::available().into_iter().flat_map(move |backend| {
+        [WeightFormat::Kept, WeightFormat::Int8].map(|weights| ModelOptions {
+            backend: Some(backend),
+            weights,
+            ..options(threads, KvDtype::F32)
+        })
+    })
+}
+
+/// Every checkpoint, a prompt of whole blocks and a long one, run whole and alone on one thread, and the same as `other` runs it on `threads`.
+fn check(what: &str, threads: usize, other: impl Fn(&mut Rig, &[u32]) -> Sequence) {
+    for (alone, options) in kernels(1).zip(kernels(threads)) {
+        for name in CHECKPOINTS {
+            for case in expected(name).cases.iter().skip(1).step_by(2) {
+                let plain =
+                    Rig::with(&dir(name), alone).complete(&case.prompt_ids, usize::MAX, COUNT);
+                let found = other(&mut Rig::with(&dir(name), options), &case.prompt_ids);
+                let what = format!("{options:?} {name} {} {what}", case.name);
+                assert_eq!(found.ids, plain.ids, "{what}");
+                assert!(found.logits == plain.logits, "{what}: bits differ");
+            }
         }
     }
 }
 
 #[test]
 fn chunks_change_no_bit() {
-    for chunk in [1, 7, 16] {
-        check(&format!("in chunks of {chunk}"), |name, prompt| {
-            Rig::new(name).complete(prompt, chunk, COUNT)
+    for chunk in [1, 7] {
+        check(&format!("in chunks of {chunk}"), 1, |rig, prompt| {
+            rig.complete(prompt, chunk, COUNT)
         });
     }
 }
 
 #[test]
 fn threads_change_no_bit() {
-    for threads in [2, 3] {
-        check(&format!("on {threads} threads"), |name, prompt| {
-            let mut rig = Rig::with(&dir(name), options(threads, KvDtype::F32));
-            rig.complete(prompt, usize::MAX, COUNT)
-        });
-    }
+    check("on 3 threads", 3, |rig, prompt| {
+        rig.complete(prompt, usize::MAX, COUNT)
+    });
 }
 
 #[test]
 fn company_changes_no_bit() {
-    for others in [1, 3] {
-        check(&format!("among {others} others"), |name, prompt| {
-            let mut rig = Rig::with(&dir(name), options(2, KvDtype::F32));
+    for others in [3, 15] {
+        check(&format!("among {others} others"), 2, |rig, prompt| {
             let other = |i: usize| {
-                (0..150 - 40 * i as u32)
+                (0..150 - 9 * i as u32)
                     .map(|t| (t * 7 + i as u32) % 384)
                     .collect()
             };
             let prompts: Vec<Vec<u32>> = (0..others).map(other).collect();
-            let mut company: Vec<_> = prompts.iter().map(|p| rig.sequence(p, 300)).collect();
+            let mut company: Vec<_> = prompts.iter().map(|p| rig.sequence(p, 30)).collect();
             let mut sequence = rig.sequence(prompt, COUNT);
             let end = prompt.len() + COUNT;
             while sequence.ids.len() < end {
@@ -99,22 +106,35 @@ fn rounded_keys_and_values_obey_the_same_law() {
 
 #[test]
 fn blocks_moved_to_other_slots_of_another_region_go_on_identically() {
-    check("moved", |name, prompt| {
-        let mut first = Rig::new(name);
-        let mut sequence = first.sequence(prompt, COUNT);
-        first.run(&mut sequence, 16, COUNT / 2);
-        let mut second = Rig::with(&dir(name), options(2, KvDtype::F32));
-        let _elsewhere = second.sequence(&[0; 100], 0);
-        let blocks = second.sequence(prompt, COUNT).blocks;
-        let mut bytes = vec![0; first.kv.slot_bytes()];
-        for (from, to) in sequence.blocks.iter().zip(&blocks) {
-            first.kv.read(*from, 0, &mut bytes);
-            second.kv.write(*to, 0, &bytes);
+    for options in kernels(2) {
+        for name in CHECKPOINTS {
+            let prompt = &expected(name).cases[2].prompt_ids;
+            let plain = Rig::with(&dir(name), options).complete(prompt, usize::MAX, COUNT);
+            let moved = moved(name, options, prompt);
+            assert!(
+                plain.ids == moved.ids && plain.logits == moved.logits,
+                "{options:?} {name}"
+            );
         }
-        sequence.blocks = blocks;
-        second.run(&mut sequence, usize::MAX, COUNT - COUNT / 2);
-        sequence
-    });
+    }
+}
+
+/// Half of a sequence in one engine, the other half in another.
+fn moved(name: &str, options: ModelOptions, prompt: &[u32]) -> Sequence {
+    let mut first = Rig::with(&dir(name), options);
+    let mut sequence = first.sequence(prompt, COUNT);
+    first.run(&mut sequence, 16, COUNT / 2);
+    let mut second = Rig::with(&dir(name), options);
+    let _elsewhere = second.sequence(&[0; 100], 0);
+    let blocks = second.sequence(prompt, COUNT).blocks;
+    let mut bytes = vec![0; first.kv.slot_bytes()];
+    for (from, to) in sequence.blocks.iter().zip(&blocks) {
+        first.kv.read(*from, 0, &mut bytes);
+        second.kv.write(*to, 0, &bytes);
+    }
+    sequence.blocks = blocks;
+    second.run(&mut sequence, usize::MAX, COUNT - COUNT / 2);
+    sequence
 }
 
 #[test]

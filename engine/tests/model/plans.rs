@@ -60,7 +60,7 @@ fn ids_slots_and_positions_must_exist() {
         p.rows[1].tokens[2] = 384
     });
     refused("row 0 has no tokens", |p| p.rows[0].tokens.clear());
-    refused("row 1 names slot 128 of 128", |p| p.rows[1].blocks[0] = 128);
+    refused("row 1 names slot 256 of 256", |p| p.rows[1].blocks[0] = 256);
     refused("row 1 has 0 blocks and needs 1", |p| {
         p.rows[1].blocks.clear()
     });
@@ -69,7 +69,7 @@ fn ids_slots_and_positions_must_exist() {
         p.rows[0].start = 1023
     });
     refused("row 0 ends at position", |p| p.rows[0].start = u32::MAX);
-    refused("copy 2 -> 128", |p| p.copies[0].1 = 128);
+    refused("copy 2 -> 256", |p| p.copies[0].1 = 256);
     refused("neither rows nor copies", |p| *p = StepPlan::default());
 }
 

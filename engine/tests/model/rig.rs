@@ -8,7 +8,7 @@ use std::{
 use bus_schemas::Sampling;
 use engine::{
     Engine,
-    model::{ModelEngine, ModelOptions, Observer},
+    model::{Backend, ModelEngine, ModelOptions, Observer},
 };
 use gpu::Region;
 use logic::{
@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 pub(crate) const CHECKPOINTS: [&str; 3] = ["llama3", "qwen2", "qwen3"];
 /// Slots of a test's region.
-const SLOTS: u32 = 128;
+const SLOTS: u32 = 256;
 
 /// Ids without text.
 #[derive(Debug)]
@@ -112,13 +112,17 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(name: &str) -> Self {
-        Self::with(
-            &dir(name),
-            ModelOptions {
-                threads: Some(1),
-                ..ModelOptions::default()
-            },
-        )
+        Self::on(Backend::fastest(), name)
+    }
+
+    /// On one thread of a backend.
+    pub(crate) fn on(backend: Backend, name: &str) -> Self {
+        let options = ModelOptions {
+            threads: Some(1),
+            backend: Some(backend),
+            ..ModelOptions::default()
+        };
+        Self::with(&dir(name), options)
     }
 
     pub(crate) fn with(dir: &Path, options: ModelOptions) -> Self {

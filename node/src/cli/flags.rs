@@ -54,6 +54,8 @@ flags! {
         "prefill-chunk" => "worker.prefill_chunk", "TOKENS";
         "kv-blocks" => "worker.kv_blocks", "N";
         "threads" => "worker.threads", "N";
+        "backend" => "worker.backend", "NAME";
+        "quantize" => "worker.quantize", "none|int8";
         "processes" => "up.processes", "true|false";
         "fabric" => "fabric.kind", "auto|memory|shm|ucx";
         "log" => "log.filter", "FILTER";
@@ -77,6 +79,8 @@ flags! {
         "prefill-chunk" => "worker.prefill_chunk", "TOKENS";
         "kv-blocks" => "worker.kv_blocks", "N";
         "threads" => "worker.threads", "N";
+        "backend" => "worker.backend", "NAME";
+        "quantize" => "worker.quantize", "none|int8";
         "fabric" => "fabric.kind", "auto|shm|ucx";
         "log" => "log.filter", "FILTER";
     }

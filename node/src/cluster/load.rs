@@ -1,6 +1,6 @@
 //! Loads a model: its text side, its engine, and how many blocks of memory it gets.
 //!
-//! Weights are mapped, not copied, so several workers of one process share them.
+//! Every worker packs the weights for its own kernels; only with `--backend reference` they stay in the map that all share.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -91,6 +91,8 @@ fn load_directory(dir: &Path, config: &Config, workers: u64) -> anyhow::Result<L
         block_tokens,
         threads: usize::try_from(threads).ok(),
         context_tokens: Some(text.context_tokens()),
+        backend: config.worker.backend,
+        weights: config.worker.quantize,
         ..ModelOptions::default()
     };
     let bar = progress_bar();
@@ -105,7 +107,9 @@ fn load_directory(dir: &Path, config: &Config, workers: u64) -> anyhow::Result<L
         .into_iter()
         .map(|(what, value)| format!("{what} {value}"))
         .collect();
-    tracing::info!(model = %dir.display(), "model loaded: {}", facts.join(", "));
+    let backend = engine.backend().name();
+    let quantize = config.worker.quantize.name();
+    tracing::info!(model = %dir.display(), backend, quantize, "model loaded: {}", facts.join(", "));
     Ok((card, Box::new(engine)))
 }
 

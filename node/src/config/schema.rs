@@ -11,6 +11,7 @@ use std::{
 };
 
 use bus_schemas::{NodeId, Roles, limits};
+use engine::model::{Backend, WeightFormat};
 
 use super::{
     reader::{Reader, Section, join},
@@ -165,6 +166,10 @@ settings! {
         block_tokens: u32 = "16", power_of_two(1..=1024);
         /// Threads of the CPU engine; 0 is one a core.
         threads: u32 = "0", within(0..=1024);
+        /// Kernels of the CPU engine: reference, plain, avx2, avx512 or neon; the fastest of this processor when absent.
+        backend: Option<Backend> = "", any();
+        /// What weights become when they are loaded: none (kept as they are) or int8.
+        quantize: WeightFormat = "none", any();
         /// Tokens that one engine step may run, over all requests.
         step_tokens_max: u32 = "2048", within(1..=TOKENS_MAX);
         /// Prompt tokens of one request in one step.

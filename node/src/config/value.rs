@@ -11,6 +11,7 @@ use std::{
 };
 
 use bus_schemas::{NodeId, Roles};
+use engine::model::{Backend, WeightFormat};
 
 /// A value before its type is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +120,30 @@ impl Value for String {
     }
     fn show(&self) -> Option<String> {
         Some(quoted(self))
+    }
+}
+
+impl Value for Backend {
+    fn expects() -> &'static str {
+        "a backend that this processor has: reference, plain, avx2, avx512 or neon"
+    }
+    fn read(raw: &Raw) -> Option<Self> {
+        String::read(raw)?.parse().ok()
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.name()))
+    }
+}
+
+impl Value for WeightFormat {
+    fn expects() -> &'static str {
+        "none or int8"
+    }
+    fn read(raw: &Raw) -> Option<Self> {
+        String::read(raw)?.parse().ok()
+    }
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.name()))
     }
 }
 

@@ -131,6 +131,16 @@ impl Children {
             ),
             ("THALAMUS_WORKER_THREADS", worker.threads.to_string()),
             (
+                "THALAMUS_WORKER_BACKEND",
+                worker
+                    .backend
+                    .map_or_else(String::new, |b| b.name().to_owned()),
+            ),
+            (
+                "THALAMUS_WORKER_QUANTIZE",
+                worker.quantize.name().to_owned(),
+            ),
+            (
                 "THALAMUS_WORKER_STEP_TOKENS_MAX",
                 worker.step_tokens_max.to_string(),
             ),

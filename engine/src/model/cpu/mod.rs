@@ -4,6 +4,9 @@
 //! partition. The fast kernels ([`fast`]) compute on [`packed`] weights, written once over a [`vector`] of sixteen
 //! floats; for each instruction set a row's bits depend on the row alone. Nothing here knows what a layer is.
 
+#[cfg(test)]
+mod allocations;
+mod bytes;
 mod fast;
 mod flash;
 mod gemm;
@@ -15,6 +18,7 @@ mod pool;
 mod vector;
 mod weights;
 
+pub(super) use bytes::byte_products;
 pub(super) use fast::{Crew, Local as FastLocal, Prepared};
 pub(super) use gemm::Sink;
 pub(super) use isa::Isa;
