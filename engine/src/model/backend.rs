@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::cpu::Isa;
+use super::cpu::{Isa, multiply_add_rate};
 
 /// The kernels that run a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,13 @@ impl Backend {
             Kernels::Reference => BACKENDS[0],
             Kernels::Fast(isa) => isa.name(),
         }
+    }
+
+    /// Floating-point operations that one thread does in a second with this backend's instructions, at most: measured now, within
+    /// some tens of milliseconds.
+    #[must_use]
+    pub fn peak(self) -> f64 {
+        multiply_add_rate(self.isa().0)
     }
 
     /// The instruction set, and whether it runs packed weights.

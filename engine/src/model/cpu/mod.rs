@@ -15,6 +15,7 @@ mod kernels;
 mod packed;
 mod panel;
 mod pool;
+mod probe;
 mod vector;
 mod weights;
 
@@ -25,6 +26,7 @@ pub(super) use isa::Isa;
 pub(super) use kernels::{COLUMNS, Matrix, Queries, Softmax, attend, gate, normalise, products};
 pub(super) use packed::{Column, Kind, Packed, QUADS_INPUTS_MAX, STRIP, fill};
 pub(super) use pool::Pool;
+pub(super) use probe::multiply_add_rate;
 pub(super) use weights::Format;
 
 pub(crate) use kernels::exp;
