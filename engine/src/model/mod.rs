@@ -1,9 +1,9 @@
 //! The model engine on the CPU: decoder families described as data, one forward that interprets the description.
 //!
 //! A [`Spec`] is read from `config.json`; [`weights`] binds it to the tensors of a checkpoint, which stay where the
-//! file is mapped; [`forward`] runs ragged batches over paged, block-major keys and values. Every sum has a fixed
-//! order, so that a row's bits depend on its tokens and positions alone: not on the batch, the chunks, the
-//! slots, the threads or the vector width. Nothing here schedules, tokenises or talks to anybody.
+//! file is mapped or are packed once; [`forward`] runs ragged batches over paged, block-major keys and values. Every
+//! sum has a fixed order, so that on one [`Backend`] a row's bits depend on its tokens and positions alone: not on the
+//! batch, the chunks, the slots or the threads. Nothing here schedules, tokenises or talks to anybody.
 //!
 //! Where to add what: a family is a line in [`family`]; a property that no family had is a field of [`Spec`] and a
 //! branch in the forward; a faster kernel is behind [`cpu`]. Start reading at [`ModelEngine::load`].

@@ -208,3 +208,6 @@ fn tiles<'a>(attention: &'a Attention<'_>) -> impl Iterator<Item = (usize, usize
         })
     })
 }
+
+#[cfg(test)]
+mod tests;
