@@ -123,6 +123,7 @@ impl Children {
     /// Settings that flags of `up` may have changed, handed on as variables.
     fn inherited(&self) -> Vec<(&'static str, String)> {
         let (worker, script) = (&self.config.worker, &self.config.script);
+        let quantize = worker.quantize.name().to_owned();
         let mut all = vec![
             ("THALAMUS_WORKER_KV_BLOCKS", worker.kv_blocks.to_string()),
             (
@@ -130,16 +131,7 @@ impl Children {
                 worker.block_tokens.to_string(),
             ),
             ("THALAMUS_WORKER_THREADS", worker.threads.to_string()),
-            (
-                "THALAMUS_WORKER_BACKEND",
-                worker
-                    .backend
-                    .map_or_else(String::new, |b| b.name().to_owned()),
-            ),
-            (
-                "THALAMUS_WORKER_QUANTIZE",
-                worker.quantize.name().to_owned(),
-            ),
+            ("THALAMUS_WORKER_QUANTIZE", quantize),
             (
                 "THALAMUS_WORKER_STEP_TOKENS_MAX",
                 worker.step_tokens_max.to_string(),
@@ -179,6 +171,9 @@ impl Children {
             ("THALAMUS_LOG_FILTER", self.config.log.filter.clone()),
             ("THALAMUS_LOG_JSON", self.config.log.json.to_string()),
         ];
+        if let Some(backend) = worker.backend {
+            all.push(("THALAMUS_WORKER_BACKEND", backend.name().to_owned()));
+        }
         if let Some(name) = &worker.model_name {
             all.push(("THALAMUS_WORKER_MODEL_NAME", name.clone()));
         }
