@@ -6,6 +6,7 @@
 
 pub mod cuda;
 pub mod device;
+pub mod map;
 pub mod region;
 
 pub use cuda::{CudaDevice, CudaError, CudaInfo};

@@ -7,8 +7,9 @@ use std::{
     fs::File,
     io,
     os::fd::{AsRawFd, OwnedFd},
-    ptr::NonNull,
 };
+
+use gpu::map::{Access, Map};
 
 use crate::copier::Source;
 
@@ -19,15 +20,10 @@ const SEALS: libc::c_int =
 /// A read-only map of `slots` pieces of `slot_bytes`.
 #[derive(Debug)]
 pub(super) struct Mapping {
-    base: NonNull<u8>,
+    map: Map,
     slots: u32,
     slot_bytes: usize,
 }
-
-// SAFETY: the map is read-only shared memory that lives as long as the value; reading it from any thread is fine.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps a file that was handed over, if it is sealed and has exactly this size.
@@ -45,25 +41,9 @@ impl Mapping {
         if file.metadata()?.len() != bytes as u64 {
             return Err(refused("its size is not what its owner says"));
         }
-        // SAFETY: a fresh read-only map of a file of exactly `bytes` bytes that can no longer shrink.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: advice on our own map; refusal is harmless.
-        unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
-        let base = NonNull::new(base.cast()).ok_or_else(|| refused("it maps at zero"))?;
+        let map = Map::new(&file, bytes, Access::Read)?;
         Ok(Self {
-            base,
+            map,
             slots,
             slot_bytes,
         })
@@ -78,17 +58,7 @@ impl Source for Mapping {
     fn slot(&self, slot: u32) -> *const u8 {
         assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         // SAFETY: inside the map, as just asserted.
-        unsafe { self.base.as_ptr().add(slot as usize * self.slot_bytes) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        let bytes = self.slots as usize * self.slot_bytes;
-        // SAFETY: made by `new` with this size; nobody holds a pointer into it once the value is gone.
-        if unsafe { libc::munmap(self.base.as_ptr().cast(), bytes) } != 0 {
-            tracing::warn!(bytes, "cannot unmap a peer's region");
-        }
+        unsafe { self.map.base().add(slot as usize * self.slot_bytes) }
     }
 }
 
