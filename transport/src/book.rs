@@ -84,6 +84,11 @@ impl Book {
         self.rows.contains_key(&id)
     }
 
+    /// From whom a take that has not settled reads.
+    pub(crate) fn owner(&self, id: u64) -> Option<NodeRef> {
+        self.rows.get(&id).map(|row| row.owner)
+    }
+
     /// An operation that writes into the take's slots has begun.
     pub(crate) fn begin(&mut self, id: u64) {
         if let Some(row) = self.rows.get_mut(&id) {

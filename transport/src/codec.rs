@@ -41,6 +41,21 @@ impl Writer {
         self.raw(&ticket.0)
     }
 
+    /// Sums of the first so many blocks of a take: each perhaps none.
+    pub(crate) fn sums(&mut self, sums: &[Option<u32>]) -> &mut Self {
+        let count = u32::try_from(sums.len()).expect("a take has at most PIECES_MAX blocks");
+        self.u32(count);
+        for sum in sums {
+            self.sum(*sum);
+        }
+        self
+    }
+
+    /// A sum, or zero for none.
+    pub(crate) fn sum(&mut self, sum: Option<u32>) -> &mut Self {
+        self.u64(sum.map_or(0, |sum| HAS_SUM | u64::from(sum)))
+    }
+
     pub(crate) fn slots(&mut self, slots: impl ExactSizeIterator<Item = SlotRef>) -> &mut Self {
         let count = u32::try_from(slots.len()).expect("a take has at most PIECES_MAX blocks");
         self.u32(count);
@@ -50,6 +65,9 @@ impl Writer {
         self
     }
 }
+
+/// Says that a sum is there, above its 32 bits.
+const HAS_SUM: u64 = 1 << 32;
 
 /// Takes fields off the front; `None` as soon as one does not fit.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +122,22 @@ impl<'a> Reader<'a> {
                 Some(SlotRef { slot, generation })
             })
             .collect()
+    }
+
+    pub(crate) fn sums(&mut self) -> Option<Vec<Option<u32>>> {
+        let count = self.u32()? as usize;
+        let mut body = Reader(self.raw(count.checked_mul(8)?)?);
+        (0..count).map(|_| body.sum()).collect()
+    }
+
+    pub(crate) fn sum(&mut self) -> Option<Option<u32>> {
+        let value = self.u64()?;
+        let sum = u32::try_from(value & !HAS_SUM).ok()?;
+        match value & HAS_SUM {
+            0 if sum == 0 => Some(None),
+            0 => None,
+            _ => Some(Some(sum)),
+        }
     }
 
     /// The value, if nothing is left over.

@@ -1,24 +1,29 @@
 //! What the worker lets others read: the owner's side of a ticket.
 //!
-//! Nothing is readable that was not exported, and nothing after its ticket was revoked. The table
-//! never looks at bytes; whoever moves them asks it first.
+//! Nothing is readable that was not exported, and nothing after its ticket was revoked; whoever moves bytes asks here
+//! first. The table looks at bytes only for their sums, once for each block and grant, and never moves any.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bus_schemas::{NodeRef, Ticket, messages::SlotRef};
+use gpu::Region;
 
-use crate::Export;
+use crate::{Checks, Export, checks};
 
 /// Blocks that may be read, by ticket and offer.
 #[derive(Debug, Default)]
 pub(crate) struct Exports {
     by_ticket: HashMap<Ticket, BTreeMap<u32, Grant>>,
+    /// Blocks served, for the choice of those that get a sum.
+    served: u64,
 }
 
 #[derive(Debug)]
 struct Grant {
     audience: NodeRef,
     slots: Vec<SlotRef>,
+    /// Taken when a block is first served, and told ever after.
+    sums: HashMap<u32, u32>,
 }
 
 impl Exports {
@@ -29,6 +34,7 @@ impl Exports {
         let grant = Grant {
             audience: export.audience,
             slots,
+            sums: HashMap::new(),
         };
         let offers = self.by_ticket.entry(export.ticket).or_default();
         offers.insert(export.seq, grant);
@@ -53,6 +59,32 @@ impl Exports {
                 grant.audience == reader
                     && slots.all(|slot| grant.slots.binary_search(&slot).is_ok())
             })
+    }
+
+    /// Sums of those blocks of an allowed read that the checks pick.
+    pub(crate) fn sums(
+        &mut self,
+        (ticket, seq): (Ticket, u32),
+        slots: impl Iterator<Item = SlotRef>,
+        region: &Region,
+        checks: Checks,
+    ) -> Vec<Option<u32>> {
+        let served = &mut self.served;
+        let offers = self.by_ticket.get_mut(&ticket);
+        let Some(grant) = offers.and_then(|offers| offers.get_mut(&seq)) else {
+            return Vec::new();
+        };
+        let mut sum = |slot: u32| {
+            *served += 1;
+            let sum = || {
+                *grant
+                    .sums
+                    .entry(slot)
+                    .or_insert_with(|| checks::sum(region, slot))
+            };
+            checks.picks(*served).then(sum)
+        };
+        slots.map(|slot| sum(slot.slot)).collect()
     }
 }
 

@@ -65,9 +65,12 @@ pub enum Failure {
     /// The owner does not know the ticket, or not for us, or not for these blocks.
     #[error("the owner denies the ticket")]
     Denied,
-    /// The bytes that arrived are not those that were sent, or a message made no sense.
+    /// A message made no sense.
     #[error("the transfer was garbled")]
     Protocol,
+    /// Bytes that arrived are not those that the owner has. That owner is not read from again.
+    #[error("a block arrived corrupt")]
+    Corrupt,
     /// Too much is under way.
     #[error("too many transfers are under way")]
     Overload,
@@ -111,7 +114,7 @@ pub trait Fabric: Send + Sync {
     fn know(&self, peer: NodeRef, card: &[u8]);
     /// A peer is gone: its takes fail, its connections close.
     fn forget(&self, peer: NodeRef);
-    /// Peers to which no lane was found, for the worker's beat.
+    /// Peers to which no lane was found, or whose blocks arrived corrupt, for the worker's beat.
     fn unreachable(&self) -> Vec<NodeRef>;
     /// Lets the audience of a ticket read blocks.
     fn export(&self, export: Export);

@@ -8,6 +8,7 @@
 
 mod book;
 mod card;
+mod checks;
 mod codec;
 mod copier;
 mod counters;
@@ -20,6 +21,7 @@ mod start;
 pub mod ucx;
 mod wake;
 
+pub use checks::Checks;
 pub use fabric::{EventSink, Export, Fabric, FabricEvent, Failure, Moved, Piece, Take};
 pub use memory::{Faults, MemFabric, MemNetwork};
 pub use shm::ShmFabric;

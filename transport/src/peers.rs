@@ -12,6 +12,8 @@ use bus_schemas::NodeRef;
 /// Peers and what a fabric keeps of each.
 pub(crate) struct Peers<L> {
     known: BTreeMap<NodeRef, L>,
+    /// Incarnations that sent corrupt blocks.
+    shunned: BTreeSet<NodeRef>,
     unreachable: Unreachable,
 }
 
@@ -19,6 +21,7 @@ impl<L> Peers<L> {
     pub(crate) fn new(unreachable: &Unreachable) -> Self {
         Self {
             known: BTreeMap::new(),
+            shunned: BTreeSet::new(),
             unreachable: unreachable.clone(),
         }
     }
@@ -36,6 +39,7 @@ impl<L> Peers<L> {
     }
 
     pub(crate) fn remove(&mut self, peer: NodeRef) -> Option<L> {
+        self.shunned.remove(&peer);
         self.unreachable.set(peer, false);
         self.known.remove(&peer)
     }
@@ -44,9 +48,21 @@ impl<L> Peers<L> {
         self.known.iter().map(|(peer, lane)| (*peer, lane))
     }
 
-    /// Older incarnations that this one replaces; `None` if it is itself replaced.
+    /// This incarnation sent a corrupt block: it counts as unreachable until it is forgotten,
+    /// or its node has a newer one.
+    pub(crate) fn shun(&mut self, peer: NodeRef) {
+        self.known.remove(&peer);
+        self.shunned.insert(peer);
+        self.unreachable.set(peer, true);
+    }
+
+    /// Older incarnations that this one replaces; `None` if it is itself replaced, or shunned.
     pub(crate) fn replaced_by(&self, peer: NodeRef) -> Option<Vec<NodeRef>> {
-        let same = || self.known.keys().filter(|known| known.node == peer.node);
+        if self.shunned.contains(&peer) {
+            return None;
+        }
+        let all = self.known.keys().chain(&self.shunned);
+        let same = || all.clone().filter(|known| known.node == peer.node);
         if same().any(|known| known.epoch > peer.epoch) {
             return None;
         }
@@ -101,5 +117,19 @@ mod tests {
         assert_eq!(peers.replaced_by(node("a", 1)), None);
         assert_eq!(peers.replaced_by(node("a", 2)), Some(vec![]));
         assert_eq!(peers.replaced_by(node("a", 3)), Some(vec![node("a", 2)]));
+    }
+
+    #[test]
+    fn a_shunned_incarnation_comes_back_only_as_a_newer_one() {
+        let unreachable = Unreachable::default();
+        let mut peers = Peers::new(&unreachable);
+        peers.insert(node("a", 2), ());
+        peers.shun(node("a", 2));
+        assert_eq!(peers.get(node("a", 2)), None);
+        assert_eq!(peers.replaced_by(node("a", 2)), None);
+        assert_eq!(unreachable.list(), vec![node("a", 2)]);
+        assert_eq!(peers.replaced_by(node("a", 3)), Some(vec![node("a", 2)]));
+        peers.remove(node("a", 2));
+        assert_eq!(unreachable.list(), vec![]);
     }
 }

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use bus_schemas::NodeRef;
 use gpu::Region;
 
-use crate::{EventSink, Fabric, MemFabric, MemNetwork, ShmFabric, UcxFabric, UcxOptions};
+use crate::{Checks, EventSink, Fabric, MemFabric, MemNetwork, ShmFabric, UcxFabric, UcxOptions};
 
 /// What every fabric needs.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct FabricConfig {
     pub region: Arc<Region>,
     /// Where its events go.
     pub sink: EventSink,
+    /// Which of the blocks that others read from it get a sum.
+    pub checks: Checks,
 }
 
 /// Which fabric.

@@ -11,7 +11,8 @@ use std::{
 use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
 use gpu::Region;
 use transport::{
-    Export, Fabric, FabricConfig, FabricEvent, Failure, Faults, MemFabric, MemNetwork, Piece, Take,
+    Checks, Export, Fabric, FabricConfig, FabricEvent, Failure, Faults, MemFabric, MemNetwork,
+    Piece, Take,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -131,6 +132,7 @@ fn config(name: &str) -> (FabricConfig, Receiver<FabricEvent>) {
     let config = FabricConfig {
         me: NodeRef { node, epoch },
         region: Region::new(4, 4096).expect("16 KiB"),
+        checks: Checks::default(),
         sink: Arc::new(move |event| drop(sender.send(event))),
     };
     (config, events)

@@ -18,7 +18,8 @@ use bench::{random::Random, spread::Spread};
 use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
 use gpu::Region;
 use transport::{
-    Export, FabricConfig, FabricEvent, FabricKind, MemNetwork, Piece, Take, UcxOptions, start,
+    Checks, Export, FabricConfig, FabricEvent, FabricKind, MemNetwork, Piece, Take, UcxOptions,
+    start,
 };
 
 /// Larger than any cache, so that blocks are cold.
@@ -143,6 +144,7 @@ fn config(
     let config = FabricConfig {
         me: NodeRef { node, epoch },
         region,
+        checks: Checks::default(),
         sink: Arc::new(move |event| drop(sender.send(event))),
     };
     Ok((config, events))

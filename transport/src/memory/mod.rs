@@ -51,7 +51,7 @@ impl MemFabric {
             lane: Lane::Memory,
         };
         let counters = Arc::<Counters>::default();
-        let member = Arc::new(Member::new(&config.region, &counters));
+        let member = Arc::new(Member::new(&config, &counters));
         if !network.join(config.me, &member) {
             return Err(FabricError::Duplicate(config.me));
         }

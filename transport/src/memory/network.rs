@@ -11,7 +11,7 @@ use std::{
 use bus_schemas::NodeRef;
 use gpu::Region;
 
-use crate::{counters::Counters, exports::Exports};
+use crate::{Checks, FabricConfig, counters::Counters, exports::Exports};
 
 /// A set of nodes in one process. Clones name the same set.
 #[derive(Clone, Debug, Default)]
@@ -43,13 +43,15 @@ pub struct Faults {
 pub(super) struct Member {
     pub(super) region: Arc<Region>,
     pub(super) counters: Arc<Counters>,
+    pub(super) checks: Checks,
     exports: Mutex<Exports>,
 }
 
 impl Member {
-    pub(super) fn new(region: &Arc<Region>, counters: &Arc<Counters>) -> Self {
+    pub(super) fn new(config: &FabricConfig, counters: &Arc<Counters>) -> Self {
         Self {
-            region: Arc::clone(region),
+            region: Arc::clone(&config.region),
+            checks: config.checks,
             counters: Arc::clone(counters),
             exports: Mutex::default(),
         }

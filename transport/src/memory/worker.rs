@@ -210,19 +210,20 @@ impl Worker {
         let Some(member) = self.network.member(take.owner) else {
             return;
         };
+        let offer = (take.ticket, take.seq);
         let slots = take.pieces.iter().map(|piece| piece.from);
         let inside = slots.clone().all(|from| from.slot < member.region.slots());
-        let allowed = member
-            .exports()
-            .allows((take.ticket, take.seq), self.config.me, slots);
-        if !(inside && allowed) {
-            self.fail(id, Failure::Denied);
-            return;
+        let mut exports = member.exports();
+        if !(inside && exports.allows(offer, self.config.me, slots.clone())) {
+            drop(exports);
+            return self.fail(id, Failure::Denied);
         }
+        let sums = exports.sums(offer, slots, &member.region, member.checks);
+        drop(exports);
         if let Some((take, _)) = self.waiting.remove(&id) {
             let source: Arc<gpu::Region> = Arc::clone(&member.region);
             self.book.begin(id);
-            self.copier.start(id, take.pieces, source);
+            self.copier.start(id, take.pieces, source, sums);
             self.copying.insert(id, member);
         }
     }
@@ -235,11 +236,26 @@ impl Worker {
             member.counters.sent(step.bytes);
         }
         self.book.landed(step.id, step.bytes, now);
-        if step.done {
+        if step.corrupt {
+            self.shun(step.id);
+        } else if step.done {
             self.copying.remove(&step.id);
             self.owners.remove(&step.id);
             self.book.finish(step.id);
             self.book.end(step.id, Ok(()));
+        }
+    }
+
+    /// A block of this take is corrupt: nothing more is read from its owner.
+    fn shun(&mut self, id: u64) {
+        let owner = self.book.owner(id);
+        self.fail(id, Failure::Corrupt);
+        if let Some(owner) = owner {
+            tracing::error!(peer = ?owner, "a block arrived corrupt; nothing more is read from this peer");
+            self.peers.shun(owner);
+            for id in self.book.running_of(owner) {
+                self.fail(id, Failure::PeerLost);
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of these messages.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest frame: a question about the largest take, and its other fields.
 pub(super) const FRAME_BYTES_MAX: usize = 8 * PIECES_MAX + 256;
 /// Bytes of a frame's length.
@@ -35,8 +35,12 @@ pub(super) enum Message {
         seq: u32,
         slots: Vec<SlotRef>,
     },
-    /// Owner to reader: yes or no.
-    Answer { take: u64, allowed: bool },
+    /// Owner to reader: yes or no, and what some of the blocks sum up to.
+    Answer {
+        take: u64,
+        allowed: bool,
+        sums: Vec<Option<u32>>,
+    },
 }
 
 impl Message {
@@ -59,8 +63,12 @@ impl Message {
                 out.u8(2).u64(*take).ticket(*ticket).u32(*seq);
                 out.slots(slots.iter().copied());
             }
-            Self::Answer { take, allowed } => {
-                out.u8(3).u64(*take).u8(u8::from(*allowed));
+            Self::Answer {
+                take,
+                allowed,
+                sums,
+            } => {
+                out.u8(3).u64(*take).u8(u8::from(*allowed)).sums(sums);
             }
         }
         let mut frame = out.0;
@@ -109,6 +117,7 @@ impl Message {
                     1 => true,
                     _ => return None,
                 },
+                sums: from.sums()?,
             },
             _ => return None,
         };
@@ -146,6 +155,7 @@ mod tests {
             Message::Answer {
                 take: 7,
                 allowed: true,
+                sums: vec![None, Some(0), Some(u32::MAX)],
             },
         ];
         for message in messages {

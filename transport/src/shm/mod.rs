@@ -102,6 +102,7 @@ impl ShmFabric {
             counters: Arc::clone(&fabric.counters),
             bell: Arc::clone(&bells[0]),
             stopped: Arc::clone(&fabric.stopped),
+            checks: config.checks,
             guests: Vec::new(),
         };
         let reader = Reader::new(

@@ -20,6 +20,7 @@ use super::{
     socket,
 };
 use crate::{
+    Checks,
     card::Key,
     counters::Counters,
     exports::Exports,
@@ -43,6 +44,7 @@ pub(super) struct Owner {
     pub(super) counters: Arc<Counters>,
     pub(super) bell: Arc<Doorbell>,
     pub(super) stopped: Arc<AtomicBool>,
+    pub(super) checks: Checks,
     pub(super) guests: Vec<Guest>,
 }
 
@@ -129,11 +131,20 @@ impl Owner {
                     },
                 ) => {
                     let inside = slots.iter().all(|slot| slot.slot < self.region.slots());
-                    let exports = self.exports.lock().expect("no holder panics");
-                    let allowed =
-                        inside && exports.allows((ticket, seq), reader, slots.into_iter());
+                    let mut exports = self.exports.lock().expect("no holder panics");
+                    let (offer, slots) = ((ticket, seq), slots.into_iter());
+                    let allowed = inside && exports.allows(offer, reader, slots.clone());
+                    let sums = if allowed {
+                        exports.sums(offer, slots, &self.region, self.checks)
+                    } else {
+                        Vec::new()
+                    };
                     drop(exports);
-                    guest.link.send(&Message::Answer { take, allowed })?;
+                    guest.link.send(&Message::Answer {
+                        take,
+                        allowed,
+                        sums,
+                    })?;
                 }
                 (None | Some(_), _) => return Err(Broken::Garbage),
             }

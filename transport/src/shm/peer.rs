@@ -44,12 +44,20 @@ pub(super) enum State {
     Up(Link, Arc<Mapping>),
 }
 
+/// Whether a take may be copied, and what its first blocks must sum up to.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) take: u64,
+    pub(super) allowed: bool,
+    pub(super) sums: Vec<Option<u32>>,
+}
+
 /// What was heard at once.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     pub(super) welcomed: bool,
     /// Takes that may or may not be copied.
-    pub(super) answers: Vec<(u64, bool)>,
+    pub(super) answers: Vec<Answer>,
 }
 
 impl Peer {
@@ -111,7 +119,15 @@ impl Peer {
                     self.welcome(file, slots, slot_bytes)?;
                     heard.welcomed = true;
                 }
-                Message::Answer { take, allowed } if up => heard.answers.push((take, allowed)),
+                Message::Answer {
+                    take,
+                    allowed,
+                    sums,
+                } if up => heard.answers.push(Answer {
+                    take,
+                    allowed,
+                    sums,
+                }),
                 Message::Welcome { .. }
                 | Message::Answer { .. }
                 | Message::Hello { .. }

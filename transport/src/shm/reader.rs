@@ -18,7 +18,7 @@ use bus_schemas::NodeRef;
 use super::{
     link::Broken,
     message::Message,
-    peer::{Address, Peer, State},
+    peer::{Address, Answer, Peer, State},
 };
 use crate::{
     FabricConfig, Failure, Take,
@@ -149,7 +149,9 @@ impl Reader {
             .for_each(|peer| self.lose(peer, Broken::HungUp));
         if let Some(step) = self.copier.step() {
             self.book.landed(step.id, step.bytes, Instant::now());
-            if step.done {
+            if step.corrupt {
+                self.shun(step.id);
+            } else if step.done {
                 self.book.end(step.id, Ok(()));
             }
         }
@@ -220,8 +222,8 @@ impl Reader {
                 self.peers.reached(peer, true);
                 self.ask_all(peer)?;
             }
-            for (take, allowed) in heard.answers {
-                self.answered(peer, take, allowed);
+            for answer in heard.answers {
+                self.answered(peer, answer);
             }
             Ok(())
         });
@@ -241,7 +243,8 @@ impl Reader {
             .try_for_each(|question| link.send(&question))
     }
 
-    fn answered(&mut self, peer: NodeRef, id: u64, allowed: bool) {
+    fn answered(&mut self, peer: NodeRef, answer: Answer) {
+        let id = answer.take;
         let Some(State::Up(_, mapping)) = self.peers.get(peer).map(|row| &row.state) else {
             return;
         };
@@ -256,13 +259,13 @@ impl Reader {
             .pieces
             .iter()
             .all(|piece| piece.from.slot < mapping.slots());
-        if !(allowed && inside) {
+        if !(answer.allowed && inside) {
             self.fail(id, Failure::Denied);
         } else if take.pieces.is_empty() {
             self.book.end(id, Ok(()));
         } else {
             let source = Arc::clone(mapping);
-            self.copier.start(id, take.pieces, source);
+            self.copier.start(id, take.pieces, source, answer.sums);
         }
     }
 
@@ -283,6 +286,17 @@ impl Reader {
             self.counters.dropped();
         }
         self.fail_all(peer, failure);
+    }
+
+    /// A block of this take is corrupt: nothing more is read from its owner.
+    fn shun(&mut self, id: u64) {
+        let owner = self.book.owner(id);
+        self.fail(id, Failure::Corrupt);
+        if let Some(owner) = owner {
+            tracing::error!(peer = ?owner, "a block arrived corrupt; nothing more is read from this peer");
+            self.peers.shun(owner);
+            self.fail_all(owner, Failure::PeerLost);
+        }
     }
 
     fn fail_all(&mut self, peer: NodeRef, failure: Failure) {

@@ -25,6 +25,7 @@ use super::{
     landings::{Claim, Landings},
     message::{BlockHeader, CONTROL_BYTES_MAX, HEADER_BYTES},
 };
+use crate::checks;
 
 /// Control messages that wait for the thread; more are dropped, and their senders try again.
 const CONTROL_MAX: usize = 8192;
@@ -39,13 +40,28 @@ pub(super) enum Note {
     /// UCX began to write into a slot of this take.
     Began { take: u64 },
     /// A block is here, or its transfer failed; `began` if there was a beginning.
-    Landed { take: u64, began: bool, well: bool },
+    Landed {
+        take: u64,
+        began: bool,
+        end: Landing,
+    },
     /// A block of ours was sent, or not.
     Sent { conn: u64, well: bool },
     /// An endpoint broke.
     Broke { conn: u64, status: ucs_status_t },
     /// A message made no sense; if it was for a take, for which.
     Garbage { take: Option<u64> },
+}
+
+/// How a block's transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landing {
+    /// It is in its slot.
+    Well,
+    /// It will never be.
+    Lost,
+    /// It is there, and not what its owner has.
+    Corrupt,
 }
 
 /// State that the callbacks share with the thread. UCX keeps its address.
@@ -72,8 +88,14 @@ pub(super) struct Op {
 #[derive(Clone, Copy)]
 pub(super) enum OpKind {
     Control,
-    Block { conn: u64 },
-    Landing { take: u64 },
+    Block {
+        conn: u64,
+    },
+    Landing {
+        take: u64,
+        slot: u32,
+        sum: Option<u32>,
+    },
 }
 
 impl Arrivals {
@@ -132,7 +154,7 @@ impl Arrivals {
                 return well;
             }
         }
-        if let OpKind::Landing { take } = kind {
+        if let OpKind::Landing { take, .. } = kind {
             self.note(Note::Began { take });
         }
         true
@@ -142,7 +164,14 @@ impl Arrivals {
         match kind {
             OpKind::Control => {}
             OpKind::Block { conn } => self.note(Note::Sent { conn, well }),
-            OpKind::Landing { take } => self.note(Note::Landed { take, began, well }),
+            OpKind::Landing { take, slot, sum } => {
+                let end = match sum {
+                    _ if !well => Landing::Lost,
+                    Some(sum) if sum != checks::sum(&self.region, slot) => Landing::Corrupt,
+                    Some(_) | None => Landing::Well,
+                };
+                self.note(Note::Landed { take, began, end });
+            }
         }
     }
 
@@ -178,8 +207,8 @@ impl Arrivals {
             return UCS_ERR_CANCELED;
         };
         let fits = len == self.region.slot_bytes();
-        let (take, slot) = match self.landings.borrow_mut().claim(header, fits) {
-            Claim::Into { take, slot } => (take, slot),
+        let (kind, slot) = match self.landings.borrow_mut().claim(header, fits) {
+            Claim::Into { take, slot, sum } => (OpKind::Landing { take, slot, sum }, slot),
             Claim::Late => return UCS_ERR_CANCELED,
             Claim::Wrong { take } => {
                 self.note(Note::Garbage { take: Some(take) });
@@ -190,10 +219,10 @@ impl Arrivals {
         if !waits {
             // SAFETY: `len` is a slot's length, as just checked; UCX vouches for the block, the worker's pool for the slot.
             unsafe { std::ptr::copy_nonoverlapping(data.cast_const().cast(), to, len) };
-            self.came_back(OpKind::Landing { take }, false, true);
+            self.came_back(kind, false, true);
             return UCS_OK;
         }
-        let op = self.op(OpKind::Landing { take }, [0; HEADER_BYTES], Vec::new());
+        let op = self.op(kind, [0; HEADER_BYTES], Vec::new());
         let taken = self.post(op, |op| {
             let mut params = self.block_params(op);
             params.cb.recv_am = Some(on_landed);

@@ -26,7 +26,11 @@ struct Landing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
     /// It lands in this slot.
-    Into { take: u64, slot: u32 },
+    Into {
+        take: u64,
+        slot: u32,
+        sum: Option<u32>,
+    },
     /// Nobody waits for it any more.
     Late,
     /// It is not what this take asked for.
@@ -79,7 +83,8 @@ impl Landings {
         }
         row.seen[index] = true;
         let slot = piece.to.slot;
-        Claim::Into { take, slot }
+        let sum = header.sum;
+        Claim::Into { take, slot, sum }
     }
 }
 
@@ -105,6 +110,7 @@ mod tests {
             landing,
             index,
             generation,
+            sum: None,
         }
     }
 
@@ -117,7 +123,11 @@ mod tests {
                 .map(|(first, pieces)| (first, pieces.len())),
             Some((0, 2))
         );
-        let into = Claim::Into { take: 7, slot: 11 };
+        let into = Claim::Into {
+            take: 7,
+            slot: 11,
+            sum: None,
+        };
         assert_eq!(landings.claim(header(99, 1, 3), true), into);
         assert_eq!(
             landings.claim(header(99, 1, 3), true),

@@ -184,7 +184,7 @@ impl Lane {
             Note::Control { over, bytes } => self.hear(over, &bytes),
             Note::Knock(request) => self.admit(request),
             Note::Began { take } => self.book.begin(take),
-            Note::Landed { take, began, well } => self.landed(take, began, well),
+            Note::Landed { take, began, end } => self.landed(take, began, end),
             Note::Sent { conn, well } => self.sent(conn, well),
             Note::Broke { conn, status } => {
                 tracing::debug!(conn, status, "a UCX endpoint broke");

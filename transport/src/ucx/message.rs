@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// Version of these messages.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Blocks asked for and not yet here, of one take: beyond 8 nothing is gained, 32 hide a slow owner's turn.
 pub(super) const WINDOW: usize = 32;
 /// Longest control message: a full window of slots, and its other fields.
 pub(super) const CONTROL_BYTES_MAX: usize = 512;
 /// Bytes of a block's header.
-pub(super) const HEADER_BYTES: usize = 16;
+pub(super) const HEADER_BYTES: usize = 24;
 
 const _: () = assert!(WINDOW * 8 + 64 < CONTROL_BYTES_MAX);
 
@@ -98,15 +98,18 @@ pub(super) struct BlockHeader {
     pub(super) landing: u64,
     pub(super) index: u32,
     pub(super) generation: u32,
+    /// What it sums up to at its owner, if that was looked at.
+    pub(super) sum: Option<u32>,
 }
 
 impl BlockHeader {
     pub(super) fn encode(self) -> [u8; HEADER_BYTES] {
-        let mut out = [0; HEADER_BYTES];
-        out[..8].copy_from_slice(&self.landing.to_le_bytes());
-        out[8..12].copy_from_slice(&self.index.to_le_bytes());
-        out[12..].copy_from_slice(&self.generation.to_le_bytes());
-        out
+        let mut out = Writer::default();
+        out.u64(self.landing).u32(self.index);
+        out.u32(self.generation).sum(self.sum);
+        out.0
+            .try_into()
+            .expect("the fields above are HEADER_BYTES long")
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
@@ -115,6 +118,7 @@ impl BlockHeader {
             landing: from.u64()?,
             index: from.u32()?,
             generation: from.u32()?,
+            sum: from.sum()?,
         };
         from.end(header)
     }

@@ -206,6 +206,7 @@ mod tests {
     use gpu::Region;
 
     use super::*;
+    use crate::Checks;
     use message::{BlockHeader, Control};
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -217,6 +218,7 @@ mod tests {
             me: NodeRef { node, epoch },
             region: Region::new(4, 64 * 1024).expect("256 KiB"),
             sink: Arc::new(|_| {}),
+            checks: Checks::All,
         }
     }
 
@@ -284,6 +286,7 @@ mod tests {
                 landing: 0,
                 index: 0,
                 generation: 1,
+                sum: None,
             };
             let answer = Control::Answer {
                 landing: 0,

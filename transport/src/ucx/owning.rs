@@ -85,17 +85,25 @@ impl Lane {
         let inside = slots
             .iter()
             .all(|slot| slot.slot < self.config.region.slots());
-        let exports = self.shared.exports.lock().expect("no holder panics");
+        let mut exports = self.shared.exports.lock().expect("no holder panics");
         let allowed = inside
             && guest.queue.len() + slots.len() <= QUEUE_MAX
             && exports.allows(offer, reader, slots.iter().copied());
+        let sums = if allowed {
+            let (region, checks) = (&self.config.region, self.config.checks);
+            exports.sums(offer, slots.iter().copied(), region, checks)
+        } else {
+            Vec::new()
+        };
         drop(exports);
         if allowed {
-            let blocks = slots.iter().zip(first..).map(|(slot, index)| {
+            let blocks = slots.iter().zip(sums).zip(first..);
+            let blocks = blocks.map(|((slot, sum), index)| {
                 let header = BlockHeader {
                     landing,
                     index,
                     generation: slot.generation,
+                    sum,
                 };
                 (header, slot.slot)
             });

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bus_schemas::NodeRef;
 
 use super::{
+    arrivals::Landing,
     conn::Owner,
     lane::{Address, FROZEN, Lane},
     message::{Control, WINDOW},
@@ -179,17 +180,19 @@ impl Lane {
     }
 
     /// A block is in its slot, or will never be.
-    pub(super) fn landed(&mut self, id: u64, began: bool, well: bool) {
+    pub(super) fn landed(&mut self, id: u64, began: bool, end: Landing) {
         let now = Instant::now();
-        if well {
+        if end == Landing::Well {
             self.book
                 .landed(id, self.config.region.slot_bytes() as u64, now);
         }
         if began {
             self.book.finish(id);
         }
-        if !well {
-            return self.fail(id, Failure::PeerLost);
+        match end {
+            Landing::Well => {}
+            Landing::Lost => return self.fail(id, Failure::PeerLost),
+            Landing::Corrupt => return self.shun(id),
         }
         let Some(reading) = self.reading.get_mut(&id) else {
             return;
@@ -200,6 +203,17 @@ impl Lane {
             self.end(id, Ok(()));
         } else {
             self.ask(id);
+        }
+    }
+
+    /// A block of this take is corrupt: nothing more is read from its owner.
+    fn shun(&mut self, id: u64) {
+        let owner = self.book.owner(id);
+        self.fail(id, Failure::Corrupt);
+        if let Some(owner) = owner {
+            tracing::error!(peer = ?owner, "a block arrived corrupt; nothing more is read from this peer");
+            self.lose(owner);
+            self.peers.shun(owner);
         }
     }
 

@@ -8,8 +8,8 @@ use std::{
 use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
 use gpu::Region;
 use transport::{
-    Export, Fabric, FabricConfig, FabricEvent, FabricKind, Failure, MemNetwork, Piece, Take,
-    UcxOptions, probe_ucx, start,
+    Checks, Export, Fabric, FabricConfig, FabricEvent, FabricKind, Failure, MemNetwork, Piece,
+    Take, UcxOptions, probe_ucx, start,
 };
 
 /// Longest that any scenario waits for an event. A bound for broken code, not an expectation.
@@ -67,6 +67,7 @@ impl Cluster {
         let config = FabricConfig {
             me,
             region: Arc::clone(&region),
+            checks: Checks::default(),
             sink: Arc::new(move |event| events.push(event)),
         };
         let fabric = start(self.kind(), config).expect("a fabric");

@@ -58,6 +58,7 @@ stamp! {
     other_block_sizes_do_not_fit,
     a_cancelled_take_ends_at_once_and_settles,
     cancelling_what_is_over_or_unknown_changes_nothing,
+    a_block_that_is_not_what_its_owner_first_served_is_corrupt,
     a_take_without_time_misses_its_deadline,
     a_dropped_owner_is_lost,
     a_forgotten_owner_is_lost,

@@ -196,6 +196,7 @@ pub(crate) fn a_cancelled_take_ends_at_once_and_settles(cluster: &Cluster) {
         "512 MiB were moved before a cancel was heard"
     );
     owner.fill(4);
+    owner.export(0, &reader, 0..SLOTS); // what is exported anew gets new sums
     reader.fabric.take(take(9, &owner, 0, &[(1, 1)]));
     assert_eq!(reader.outcome(9), Ok(1 << 20));
     assert!(reader.slot(1) == pattern(1, 4, 1 << 20));
@@ -211,6 +212,30 @@ pub(crate) fn cancelling_what_is_over_or_unknown_changes_nothing(cluster: &Clust
     reader.fabric.take(take(2, &owner, 0, &[(3, 4)]));
     assert_eq!(reader.outcome(2), Ok(SLOT_BYTES as u64));
     reader.assert_ended_once(1);
+}
+
+pub(crate) fn a_block_that_is_not_what_its_owner_first_served_is_corrupt(cluster: &Cluster) {
+    let (owner, reader) = cluster.pair();
+    let other = cluster.node("other");
+    other.export(0, &reader, [3]);
+    reader.know(&other);
+    owner.export(0, &reader, [3, 4]);
+    reader.fabric.take(take(1, &owner, 0, &[(3, 3), (4, 4)]));
+    assert_eq!(reader.outcome(1), Ok(2 * SLOT_BYTES as u64));
+    owner
+        .region
+        .write(4, SLOT_BYTES - 1, &[!reader.slot(4)[SLOT_BYTES - 1]]);
+    reader.fabric.take(take(2, &owner, 0, &[(3, 5)]));
+    assert_eq!(reader.outcome(2), Ok(SLOT_BYTES as u64));
+    reader.fabric.take(take(3, &owner, 0, &[(4, 6)]));
+    assert_eq!(reader.outcome(3), Err(Failure::Corrupt));
+    // Its owner is not read from again, even if its card is heard again; others are.
+    reader.know(&owner);
+    reader.fabric.take(take(4, &owner, 0, &[(3, 7)]));
+    assert_eq!(reader.outcome(4), Err(Failure::Unreachable));
+    assert_eq!(reader.fabric.unreachable(), vec![owner.me]);
+    reader.fabric.take(take(5, &other, 0, &[(3, 8)]));
+    assert_eq!(reader.outcome(5), Ok(SLOT_BYTES as u64));
 }
 
 pub(crate) fn a_take_without_time_misses_its_deadline(cluster: &Cluster) {

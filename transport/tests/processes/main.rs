@@ -23,8 +23,8 @@ use std::{
 use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
 use gpu::Region;
 use transport::{
-    Export, Fabric, FabricConfig, FabricEvent, FabricKind, Failure, Piece, Take, UcxOptions,
-    probe_ucx, start,
+    Checks, Export, Fabric, FabricConfig, FabricEvent, FabricKind, Failure, Piece, Take,
+    UcxOptions, probe_ucx, start,
 };
 
 const ROLE: &str = "THALAMUS_TEST_OWNER";
@@ -84,6 +84,7 @@ fn owner_process() {
     let config = FabricConfig {
         me: node("owner"),
         region,
+        checks: Checks::default(),
         sink: Arc::new(|_| {}),
     };
     let fabric = start(kind_of(kind, Path::new(dir)), config).expect("a fabric");
@@ -184,6 +185,7 @@ impl Pair {
         let config = FabricConfig {
             me: node("reader"),
             region: Arc::clone(&region),
+            checks: Checks::default(),
             sink: Arc::new(move |event| drop(sender.send(event))),
         };
         let fabric = start(kind_of(kind, &place), config).expect("a fabric");

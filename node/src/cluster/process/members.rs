@@ -16,7 +16,7 @@ use bus_schemas::{Epoch, NodeId, NodeRef, Role, Roles, limits, messages::Pass};
 use gateway::{Doors, Options, http, nats_door};
 use logic::role::{gateway as gateway_core, router as router_core, worker as worker_core};
 use tokio::sync::{Notify, watch};
-use transport::{FabricConfig, FabricKind};
+use transport::{Checks, FabricConfig, FabricKind};
 
 use super::{
     super::{
@@ -181,7 +181,13 @@ impl Process {
         self.models.add(&model_name, &card)?;
         cards::serve(self.bus.clone(), self.subjects.clone(), card).await?;
         let open_fabric: OpenFabric = Arc::new(move |me, region, sink| {
-            let config = FabricConfig { me, region, sink };
+            let checks = Checks::default();
+            let config = FabricConfig {
+                me,
+                region,
+                sink,
+                checks,
+            };
             transport::start(fabric.clone(), config).map_err(|e| e.to_string())
         });
         let drained = Arc::new(Notify::new());
