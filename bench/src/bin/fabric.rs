@@ -1,7 +1,8 @@
 //! How fast takes are beside memcpy and `ucx_perftest`: `fabric [shm|ucx|memory] [KiB]`.
 //!
-//! Owner and reader live in one process. Each round takes scattered blocks and then copies as many by memcpy, from
-//! random cold slots to random cold slots. `ucx_perftest`, where it is installed, runs before and after, with the same
+//! Owner and reader live in one process, their memory committed, with and without sums of all blocks. Each round takes
+//! scattered blocks and then copies as many by memcpy, from random cold slots to random cold slots, and one slot again
+//! and again. `ucx_perftest`, where it is installed, runs before and after, with the same
 //! transport and size. It never counts the first round, which connects and touches memory for the first time.
 
 use std::{
@@ -46,9 +47,14 @@ fn main() -> Result<()> {
         .map_or(Ok(BLOCK_KIB), |text| text.parse())
         .context("KiB of a block")?;
     let kinds = kind.as_deref().map_or(vec!["shm", "ucx"], |one| vec![one]);
+    let busy = || std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load average before: {}", busy().trim());
     for kind in &kinds {
-        measure(kind, kib)?;
+        for checks in [Checks::Off, Checks::All] {
+            measure(kind, kib, checks)?;
+        }
     }
+    println!("load average after: {}", busy().trim());
     if kinds.contains(&"ucx") {
         match perftest(kib)? {
             Some(rate) => println!("ucx_perftest, ucp_am_bw over tcp, {kib} KiB, GB/s: {rate}"),
@@ -60,7 +66,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(name: &str, kib: usize) -> Result<()> {
+fn measure(name: &str, kib: usize, checks: Checks) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let network = MemNetwork::default();
     let kind = || {
@@ -75,8 +81,8 @@ fn measure(name: &str, kib: usize) -> Result<()> {
     };
     let slot_bytes = kib * 1024;
     let slots = u32::try_from(POOL_BYTES / slot_bytes)?;
-    let (owner, _) = config("owner", slots, slot_bytes)?;
-    let (reader, events) = config("reader", slots, slot_bytes)?;
+    let (owner, _) = config("owner", slots, slot_bytes, checks)?;
+    let (reader, events) = config("reader", slots, slot_bytes, checks)?;
     let (source, mut target) = (vec![1u8; POOL_BYTES], vec![2u8; POOL_BYTES]);
     let owner_ref = owner.me;
     let export = Export {
@@ -90,7 +96,7 @@ fn measure(name: &str, kib: usize) -> Result<()> {
     from.export(export);
     to.know(owner_ref, &from.card());
     let mut random = Random::new(1);
-    let (mut takes, mut copies) = (Vec::new(), Vec::new());
+    let (mut takes, mut copies, mut hot) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let pieces = scatter(&mut random, slots, TAKE_BYTES / slot_bytes);
         let began = Instant::now();
@@ -117,24 +123,38 @@ fn measure(name: &str, kib: usize) -> Result<()> {
         }
         std::hint::black_box(&mut target); // or nobody reads it, and the copy is left out
         copies.push(rate(began));
+        hot.push(again(&source, &mut target, slot_bytes));
     }
+    let hot = Spread::of(hot.split_off(1));
     let (takes, copies) = (
         Spread::of(takes.split_off(1)),
         Spread::of(copies.split_off(1)),
     );
     println!(
-        "{name}, {kib} KiB blocks, GB/s: take {takes}, cold memcpy {copies}, ratio {:.2}",
+        "{name}, {kib} KiB blocks, sums {checks:?}, GB/s: take {takes}, cold memcpy {copies}, ratio {:.2}, hot {hot}",
         takes.median / copies.median
     );
     Ok(())
+}
+
+/// The rate of copying one block again and again, which the cache holds.
+fn again(source: &[u8], target: &mut [u8], slot_bytes: usize) -> f64 {
+    let began = Instant::now();
+    for _ in 0..TAKE_BYTES / slot_bytes {
+        copy(source, 0, target, 0, slot_bytes);
+        std::hint::black_box(&mut *target);
+    }
+    rate(began)
 }
 
 fn config(
     name: &str,
     slots: u32,
     slot_bytes: usize,
+    checks: Checks,
 ) -> Result<(FabricConfig, Receiver<FabricEvent>)> {
     let region = Region::new(slots, slot_bytes)?;
+    region.commit()?;
     for slot in 0..slots {
         region.write(slot, 0, &vec![slot as u8; slot_bytes]);
     }
@@ -144,7 +164,7 @@ fn config(
     let config = FabricConfig {
         me: NodeRef { node, epoch },
         region,
-        checks: Checks::default(),
+        checks,
         sink: Arc::new(move |event| drop(sender.send(event))),
     };
     Ok((config, events))

@@ -1,13 +1,37 @@
 //! One list of scenarios, run on every fabric: what the `Fabric` contract promises, whoever keeps the promise.
 //!
-//! UCX scenarios run against the real library and say `SKIPPED` where there is none.
+//! UCX scenarios run against the real library and say `SKIPPED` where there is none; once more against another version
+//! of it, in a process of its own, where `THALAMUS_TEST_UCX_DIR` names its directory.
 
 mod harness;
 #[path = "../../../tests/src/ledger.rs"]
 pub mod ledger;
 mod scenarios;
 
+use std::process::Command;
+
 use harness::{Cluster, Kind};
+
+/// Names a directory with a second version of the UCX libraries.
+const SECOND_UCX: &str = "THALAMUS_TEST_UCX_DIR";
+
+#[test]
+fn a_second_version_of_ucx_keeps_every_promise() {
+    let dir = std::env::var_os(SECOND_UCX).ok_or("THALAMUS_TEST_UCX_DIR is not set");
+    let Some(dir) = ledger::need("second-ucx", dir) else {
+        return;
+    };
+    let own = std::env::current_exe().expect("this binary");
+    let output = Command::new(own)
+        .arg("ucx::")
+        .env("THALAMUS_UCX_DIR", &dir)
+        .output()
+        .expect("this binary runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let none = ["running 0 tests", "SKIPPED"];
+    assert!(!none.iter().any(|none| said.contains(none)), "{said}");
+}
 
 fn run(kind: Kind, scenario: fn(&Cluster)) {
     if let Some(cluster) = Cluster::new(kind) {

@@ -85,7 +85,9 @@ pub unsafe fn prepare_environment() {
             set(name, OsStr::new(value));
         }
         for (name, value) in &present {
-            if let Some(key) = name.strip_prefix(OPERATORS) {
+            if let Some(key) = name.strip_prefix(OPERATORS)
+                && name != DIRECTORY
+            {
                 set(&format!("UCX_{key}"), value);
             }
         }
