@@ -81,6 +81,7 @@ stamp! {
     an_owner_with_a_senseless_card_is_unreachable,
     other_block_sizes_do_not_fit,
     a_cancelled_take_ends_at_once_and_settles,
+    takes_given_up_at_any_moment_all_settle,
     cancelling_what_is_over_or_unknown_changes_nothing,
     a_block_that_is_not_what_its_owner_first_served_is_corrupt,
     a_take_without_time_misses_its_deadline,

@@ -6,6 +6,9 @@ use transport::Failure;
 
 use crate::harness::{Cluster, SLOT_BYTES, SLOTS, TICKET, pattern, slot_ref, take};
 
+/// Takes that are given up: enough to meet each step of a take many times.
+const ABORTS: u64 = 500;
+
 pub(crate) fn bytes_arrive_in_the_chosen_slots_and_nowhere_else(cluster: &Cluster) {
     let (owner, reader) = cluster.pair();
     let slots = [(3, 9), (60, 2), (0, 63), (17, 17)];
@@ -200,6 +203,28 @@ pub(crate) fn a_cancelled_take_ends_at_once_and_settles(cluster: &Cluster) {
     reader.fabric.take(take(9, &owner, 0, &[(1, 1)]));
     assert_eq!(reader.outcome(9), Ok(1 << 20));
     assert!(reader.slot(1) == pattern(1, 4, 1 << 20));
+}
+
+pub(crate) fn takes_given_up_at_any_moment_all_settle(cluster: &Cluster) {
+    let (owner, reader) = cluster.pair();
+    owner.export(0, &reader, 0..SLOTS);
+    let all: Vec<(u32, u32)> = (0..SLOTS).map(|slot| (slot, slot)).collect();
+    for id in 0..ABORTS {
+        reader.fabric.take(take(id, &owner, 0, &all));
+        // From at once to after its end, in steps that do not repeat soon.
+        let moment = Duration::from_micros(id * 37 % 4_000);
+        std::thread::sleep(moment);
+        reader.fabric.cancel(id);
+    }
+    for id in 0..ABORTS {
+        let end = reader.outcome(id);
+        let fine =
+            end == Ok(u64::from(SLOTS) * SLOT_BYTES as u64) || end == Err(Failure::Cancelled);
+        assert!(fine, "take {id}: {end:?}");
+    }
+    reader.fabric.take(take(ABORTS, &owner, 0, &all));
+    assert!(reader.outcome(ABORTS).is_ok());
+    assert!((0..SLOTS).all(|slot| reader.slot(slot) == pattern(slot, 1, SLOT_BYTES)));
 }
 
 pub(crate) fn cancelling_what_is_over_or_unknown_changes_nothing(cluster: &Cluster) {
