@@ -12,6 +12,10 @@ const BASE_SEED: u64 = 1337;
 const ADAPTER_SEED: u64 = 0;
 /// Seed under which a salt is hashed.
 const SALT_SEED: u64 = 1;
+/// Bytes of a token's id.
+const ID_BYTES: usize = 4;
+/// Blocks of up to this many tokens are hashed without a buffer on the heap.
+const STACK_TOKENS: usize = 64;
 
 /// Seed of the block hashes of one adapter and salt; empty means absent.
 #[must_use]
@@ -38,8 +42,15 @@ pub fn seed_of(spec: &RequestSpec) -> u64 {
 /// Hash of one full block's tokens.
 #[must_use]
 pub fn block_hash(seed: u64, tokens: &[u32]) -> u64 {
-    let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
-    xxh3_64_with_seed(&bytes, seed)
+    let mut bytes = [0; STACK_TOKENS * ID_BYTES];
+    let Some(bytes) = bytes.get_mut(..tokens.len() * ID_BYTES) else {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
+        return xxh3_64_with_seed(&bytes, seed);
+    };
+    for (bytes, id) in bytes.as_chunks_mut::<ID_BYTES>().0.iter_mut().zip(tokens) {
+        *bytes = id.to_le_bytes();
+    }
+    xxh3_64_with_seed(bytes, seed)
 }
 
 /// Sequence hash of a block whose predecessor's sequence hash is `prev`.
