@@ -12,12 +12,19 @@ use super::Seal;
 #[derive(Clone, Debug, Default)]
 pub(super) struct PrefixIndex {
     by_hash: BTreeMap<u64, u32>,
-    /// Indexed slots and their indexed parent.
-    parents: BTreeMap<u32, Option<u32>>,
+    /// By slot: what is indexed, its indexed parent and how many follow it.
+    links: Vec<Option<Link>>,
     /// (parent, child), both indexed.
     edges: BTreeSet<(u32, u32)>,
     /// Sealed slots that are not indexed, by hash; whether their name is held by another that differs.
     hidden: BTreeMap<(u64, u32), bool>,
+}
+
+/// Where an indexed block is in the forest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    parent: Option<u32>,
+    children: u32,
 }
 
 impl PrefixIndex {
@@ -26,11 +33,20 @@ impl PrefixIndex {
     }
 
     pub(super) fn contains(&self, slot: u32) -> bool {
-        self.parents.contains_key(&slot)
+        self.link(slot).is_some()
     }
 
-    pub(super) fn hashes(&self) -> Vec<u64> {
-        self.by_hash.keys().copied().collect()
+    /// All names, each after its parent's and before its parent's next child's: whoever hears them one after another
+    /// hears sequences.
+    pub(super) fn hashes<'a>(&self, seals: impl Fn(u32) -> Option<&'a Seal>) -> Vec<u64> {
+        let roots = self.by_hash.values().rev().copied();
+        let mut ahead: Vec<u32> = roots.filter(|slot| self.parent(*slot).is_none()).collect();
+        let mut hashes = Vec::with_capacity(self.len());
+        while let Some(slot) = ahead.pop() {
+            hashes.extend(seals(slot).map(|seal| seal.hash));
+            ahead.extend(self.children(slot));
+        }
+        hashes
     }
 
     pub(super) fn len(&self) -> usize {
@@ -38,7 +54,7 @@ impl PrefixIndex {
     }
 
     pub(super) fn parent(&self, slot: u32) -> Option<u32> {
-        self.parents.get(&slot).copied().flatten()
+        self.link(slot).and_then(|link| link.parent)
     }
 
     pub(super) fn children(&self, slot: u32) -> impl Iterator<Item = u32> {
@@ -48,7 +64,7 @@ impl PrefixIndex {
     }
 
     pub(super) fn has_children(&self, slot: u32) -> bool {
-        self.children(slot).next().is_some()
+        self.link(slot).is_some_and(|link| link.children > 0)
     }
 
     pub(super) fn is_hidden(&self, hash: u64, slot: u32) -> bool {
@@ -77,8 +93,7 @@ impl PrefixIndex {
         match parent {
             Some(parent) if !clashes && self.get(seal.hash).is_none() => {
                 self.by_hash.insert(seal.hash, slot);
-                self.parents.insert(slot, parent);
-                self.edges.extend(parent.map(|parent| (parent, slot)));
+                self.enter(slot, parent);
                 Some(parent)
             }
             Some(_) | None => {
@@ -91,10 +106,7 @@ impl PrefixIndex {
     /// Takes a block out and returns the slot of its parent. It is hidden until [`Self::forget_hidden`].
     pub(super) fn remove(&mut self, slot: u32, seal: &Seal) -> Option<u32> {
         self.by_hash.remove(&seal.hash);
-        let parent = self.parents.remove(&slot).flatten();
-        if let Some(parent) = parent {
-            self.edges.remove(&(parent, slot));
-        }
+        let parent = self.leave(slot);
         self.hidden.insert((seal.hash, slot), false);
         parent
     }
@@ -102,6 +114,40 @@ impl PrefixIndex {
     /// The block of a hidden slot is no longer sealed.
     pub(super) fn forget_hidden(&mut self, hash: u64, slot: u32) {
         self.hidden.remove(&(hash, slot));
+    }
+
+    fn link(&self, slot: u32) -> Option<&Link> {
+        self.links.get(slot as usize)?.as_ref()
+    }
+
+    fn link_mut(&mut self, slot: u32) -> Option<&mut Link> {
+        self.links.get_mut(slot as usize)?.as_mut()
+    }
+
+    fn enter(&mut self, slot: u32, parent: Option<u32>) {
+        let at = slot as usize;
+        if at >= self.links.len() {
+            self.links.resize(at + 1, None);
+        }
+        self.links[at] = Some(Link {
+            parent,
+            children: 0,
+        });
+        if let Some(parent) = parent {
+            self.edges.insert((parent, slot));
+            if let Some(link) = self.link_mut(parent) {
+                link.children += 1;
+            }
+        }
+    }
+
+    fn leave(&mut self, slot: u32) -> Option<u32> {
+        let parent = self.links.get_mut(slot as usize)?.take()?.parent?;
+        self.edges.remove(&(parent, slot));
+        if let Some(link) = self.link_mut(parent) {
+            link.children -= 1;
+        }
+        Some(parent)
     }
 
     /// All sealed blocks of that name.

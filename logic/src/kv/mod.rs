@@ -217,10 +217,11 @@ impl Pool {
         std::mem::take(&mut self.changes)
     }
 
-    /// Sequence hashes of all that can be found, sorted.
+    /// Sequence hashes of all that can be found, each behind the block before it.
     #[must_use]
     pub fn indexed_hashes(&self) -> Vec<u64> {
-        self.index.hashes()
+        self.index
+            .hashes(|slot| self.blocks[slot as usize].seal.as_ref())
     }
 
     fn reference(&self, slot: u32) -> SlotRef {
