@@ -1,26 +1,37 @@
 //! The KV index: which nodes are said to hold which block, by sequence hash.
 //!
 //! A soft picture: fed by notices, corrected by snapshots, wrong for a moment at any time. It never holds
-//! tokens, and at its bound it learns nothing new. Inside, nodes are small numbers, so that a walk is cheap.
+//! tokens, and at its bound it learns nothing new. Blocks that a node stored one after another share a run, so that
+//! a walk looks up one block of each run and compares the others in place. Which run a block is in only costs or
+//! saves time: what a walk says follows from the blocks alone.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use bus_schemas::NodeId;
 
-/// (block, node) pairs remembered unless told otherwise: some 100 bytes each, 400 MB in all.
+use super::{
+    keyed::Keyed,
+    run::{RUN_BLOCKS, Run},
+};
+
+/// (block, node) pairs remembered unless told otherwise: some 40 bytes each, 160 MB in all.
 const PAIRS_MAX: usize = 1 << 22;
+/// A run for each so many pairs: what evictions leave of runs costs at most 70 bytes a pair, 290 MB in all.
+const PAIRS_A_RUN: usize = 8;
 
 /// Who holds what.
 #[derive(Debug)]
 pub struct KvIndex {
-    /// Holders of each hash, sorted. Only looked up, never iterated.
-    holders: HashMap<u64, Vec<u32>, BuildHasherDefault<HashOfHash>>,
+    /// Where each block is. Only looked up, never iterated.
+    places: HashMap<u64, Place, Keyed>,
+    runs: Vec<Run>,
+    /// Runs of which nobody holds anything.
+    free: Vec<u32>,
     numbers: BTreeMap<NodeId, u32>,
     /// By number; a number is given again after its node is gone.
     nodes: Vec<Option<Node>>,
+    /// The node that spoke last: it will again.
+    speaker: u32,
     pairs: usize,
     pairs_max: usize,
 }
@@ -28,26 +39,55 @@ pub struct KvIndex {
 #[derive(Debug)]
 struct Node {
     name: NodeId,
-    held: BTreeSet<u64>,
+    /// The block that it stored last: the next one probably follows it.
+    last: Option<Place>,
+}
+
+/// A block's run and its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u32);
+
+impl Place {
+    fn new(run: usize, at: usize) -> Self {
+        let place = u32::try_from(run * RUN_BLOCKS + at);
+        Self(place.expect("runs are bounded far below 67 million"))
+    }
+
+    const fn run(self) -> usize {
+        self.0 as usize / RUN_BLOCKS
+    }
+
+    const fn at(self) -> usize {
+        self.0 as usize % RUN_BLOCKS
+    }
 }
 
 impl Default for KvIndex {
     fn default() -> Self {
-        Self::new(PAIRS_MAX)
+        Self::new(PAIRS_MAX, 0)
     }
 }
 
 impl KvIndex {
-    /// An empty index that remembers at most `pairs_max` (block, node) pairs.
+    /// An empty index that remembers at most `pairs_max` (block, node) pairs. Whoever can choose hashes must not know `secret`.
     #[must_use]
-    pub fn new(pairs_max: usize) -> Self {
+    pub fn new(pairs_max: usize, secret: u64) -> Self {
         Self {
-            holders: HashMap::default(),
+            places: HashMap::with_hasher(Keyed(secret)),
+            runs: Vec::new(),
+            free: Vec::new(),
             numbers: BTreeMap::new(),
             nodes: Vec::new(),
+            speaker: 0,
             pairs: 0,
             pairs_max,
         }
+    }
+
+    /// An index of the usual size.
+    #[must_use]
+    pub fn keyed(secret: u64) -> Self {
+        Self::new(PAIRS_MAX, secret)
     }
 
     /// A node stored a block; false if there is no room to remember it.
@@ -56,43 +96,46 @@ impl KvIndex {
             return self.holds(node, hash);
         }
         let number = self.number(node);
-        let known = self.nodes[number as usize]
-            .as_mut()
-            .is_some_and(|n| !n.held.insert(hash));
-        if known {
-            return true;
-        }
-        self.pairs += 1;
-        let holders = self.holders.entry(hash).or_default();
-        if let Err(at) = holders.binary_search(&number) {
-            holders.insert(at, number);
+        let last = self.nodes[number as usize].as_ref().and_then(|n| n.last);
+        let Some(place) = self.expected(last, hash).or_else(|| self.place(last, hash)) else {
+            return false;
+        };
+        let fresh = self.runs[place.run()].hold(place.at(), number);
+        self.pairs += usize::from(fresh);
+        if let Some(node) = &mut self.nodes[number as usize] {
+            node.last = Some(place);
         }
         true
     }
 
     /// A node no longer has a block.
     pub fn remove(&mut self, node: NodeId, hash: u64) {
-        let Some(number) = self.numbers.get(&node).copied() else {
+        let Some(number) = self.known_number(node) else {
             return;
         };
-        if self.nodes[number as usize]
-            .as_mut()
-            .is_some_and(|n| n.held.remove(&hash))
-        {
-            self.forget(number, hash);
+        let Entry::Occupied(known) = self.places.entry(hash) else {
+            return;
+        };
+        let (at, block) = (known.get().run(), 1 << known.get().at());
+        let run = &mut self.runs[at];
+        let (gone, lost) = run.release(number, block);
+        self.pairs -= usize::from(gone != 0);
+        if lost != 0 {
+            known.remove();
+            if run.is_free() {
+                self.free.push(at as u32);
+            }
         }
     }
 
-    /// A node is gone, or is about to say everything anew.
+    /// A node is gone, or is about to say everything anew. Looks at all runs: far fewer than there are blocks.
     pub fn clear(&mut self, node: NodeId) {
         let Some(number) = self.numbers.remove(&node) else {
             return;
         };
-        let Some(node) = self.nodes[number as usize].take() else {
-            return;
-        };
-        for hash in node.held {
-            self.forget(number, hash);
+        self.nodes[number as usize] = None;
+        for run in 0..self.runs.len() {
+            self.release_all(run, number);
         }
     }
 
@@ -106,32 +149,40 @@ impl KvIndex {
     /// How many leading blocks of a sequence each node holds; nodes that hold none are absent.
     #[must_use]
     pub fn walk(&self, hashes: &[u64]) -> BTreeMap<NodeId, u32> {
-        let mut overlap = BTreeMap::new();
-        let mut run: Vec<u32> = Vec::new();
-        let mut depth = 0;
-        for hash in hashes {
-            let holders = self.holders.get(hash).map_or(&[][..], Vec::as_slice);
+        let mut overlap = Vec::new();
+        let mut holders: Vec<u32> = Vec::new();
+        let (mut depth, mut last) = (0, None);
+        while depth < hashes.len() {
+            let hash = hashes[depth];
+            let Some(place) = self
+                .expected(last, hash)
+                .or_else(|| self.places.get(&hash).copied())
+            else {
+                break;
+            };
+            let run = &self.runs[place.run()];
             if depth == 0 {
-                run = holders.to_vec();
-            } else if *holders != run {
-                run.retain(|number| {
-                    let goes_on = holders.binary_search(number).is_ok();
-                    if !goes_on {
-                        overlap.extend(self.name(*number).map(|name| (name, depth)));
-                    }
-                    goes_on
-                });
+                holders.extend(run.holders().map(|holder| holder.node));
             }
-            if run.is_empty() {
-                return overlap;
+            let common = run.common(place.at(), &hashes[depth..]);
+            let mut fronts = run.holders().peekable();
+            holders.retain(|number| {
+                while fronts.next_if(|holder| holder.node < *number).is_some() {}
+                let own = fronts.next_if(|holder| holder.node == *number);
+                let front = own.map_or(0, |holder| holder.front(place.at()));
+                if front < common {
+                    overlap.push((*number, depth + front));
+                }
+                front >= common
+            });
+            if holders.is_empty() {
+                break;
             }
-            depth += 1;
+            depth += common;
+            last = Some(Place(place.0 + common as u32 - 1));
         }
-        overlap.extend(
-            run.into_iter()
-                .filter_map(|number| Some((self.name(number)?, depth))),
-        );
-        overlap
+        overlap.extend(holders.into_iter().map(|number| (number, depth)));
+        self.named(overlap)
     }
 
     /// (block, node) pairs remembered.
@@ -146,24 +197,101 @@ impl KvIndex {
         self.pairs == 0
     }
 
-    fn holds(&self, node: NodeId, hash: u64) -> bool {
-        let number = self.numbers.get(&node).copied();
-        let node = number.and_then(|number| self.nodes[number as usize].as_ref());
-        node.is_some_and(|n| n.held.contains(&hash))
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let rows = self.places.capacity() * 8 / 7; // a table is filled to seven eighths
+        let heaps: usize = self.runs.iter().map(Run::heap_bytes).sum();
+        rows * (size_of::<(u64, Place)>() + 1) + self.runs.capacity() * size_of::<Run>() + heaps
     }
 
-    fn name(&self, number: u32) -> Option<NodeId> {
-        self.nodes.get(number as usize)?.as_ref().map(|n| n.name)
+    fn holds(&self, node: NodeId, hash: u64) -> bool {
+        let number = self.numbers.get(&node).copied();
+        let (Some(number), Some(place)) = (number, self.places.get(&hash)) else {
+            return false;
+        };
+        let holder = self.runs[place.run()].find(number);
+        holder.is_some_and(|holder| holder.front(place.at()) > 0)
+    }
+
+    /// The block after `last`, in the same run or at the front of the next, if it is this one.
+    fn expected(&self, last: Option<Place>, hash: u64) -> Option<Place> {
+        let last = last?;
+        let run = self.runs.get(last.run())?;
+        let next = if last.at() + 1 < run.len() {
+            Place(last.0 + 1)
+        } else {
+            Place::new(last.run() + 1, 0)
+        };
+        let run = self.runs.get(next.run())?;
+        run.is_at(next.at(), hash).then_some(next)
+    }
+
+    /// Where a block is, or is to be: behind `last` if that ends a run. None if there is no room for another run.
+    fn place(&mut self, last: Option<Place>, hash: u64) -> Option<Place> {
+        let entry = match self.places.entry(hash) {
+            Entry::Occupied(known) => return Some(*known.get()),
+            Entry::Vacant(entry) => entry,
+        };
+        let open = last.map(Place::run).filter(|run| {
+            let ends = last.is_some_and(|last| last.at() + 1 >= self.runs[*run].len());
+            ends && !self.runs[*run].is_full() && !self.runs[*run].is_free()
+        });
+        let run = match open.or_else(|| self.free.pop().map(|run| run as usize)) {
+            Some(run) => run,
+            None if self.runs.len() > self.pairs_max / PAIRS_A_RUN => return None,
+            None => {
+                self.runs.push(Run::new());
+                self.runs.len() - 1
+            }
+        };
+        let place = Place::new(run, self.runs[run].push(hash));
+        entry.insert(place);
+        Some(place)
+    }
+
+    /// A node lets a run go; blocks that nobody holds are forgotten.
+    fn release_all(&mut self, at: usize, number: u32) {
+        let run = &mut self.runs[at];
+        let (gone, mut lost) = run.release(number, u64::MAX);
+        self.pairs -= gone.count_ones() as usize;
+        while lost != 0 {
+            let block = lost.trailing_zeros() as usize;
+            self.places.remove(&run.hash(block));
+            lost &= lost - 1;
+        }
+        if gone != 0 && run.is_free() {
+            self.free.push(at as u32);
+        }
+    }
+
+    fn named(&self, overlap: Vec<(u32, usize)>) -> BTreeMap<NodeId, u32> {
+        let named = overlap.into_iter().filter(|(_, depth)| *depth > 0);
+        named
+            .filter_map(|(number, depth)| {
+                let node = self.nodes.get(number as usize)?.as_ref()?;
+                Some((node.name, u32::try_from(depth).unwrap_or(u32::MAX)))
+            })
+            .collect()
+    }
+
+    fn known_number(&mut self, name: NodeId) -> Option<u32> {
+        let speaker = self.nodes.get(self.speaker as usize);
+        if speaker.is_none_or(|n| n.as_ref().is_none_or(|n| n.name != name)) {
+            self.speaker = *self.numbers.get(&name)?;
+        }
+        Some(self.speaker)
     }
 
     fn number(&mut self, name: NodeId) -> u32 {
-        if let Some(number) = self.numbers.get(&name) {
-            return *number;
+        match self.known_number(name) {
+            Some(number) => number,
+            None => self.fresh_number(name),
         }
-        let node = Some(Node {
-            name,
-            held: BTreeSet::new(),
-        });
+    }
+
+    fn fresh_number(&mut self, name: NodeId) -> u32 {
+        let node = Some(Node { name, last: None });
         let place = match self.nodes.iter().position(Option::is_none) {
             Some(place) => {
                 self.nodes[place] = node;
@@ -177,39 +305,6 @@ impl KvIndex {
         let number = u32::try_from(place).expect("members are bounded far below four billion");
         self.numbers.insert(name, number);
         number
-    }
-
-    fn forget(&mut self, number: u32, hash: u64) {
-        self.pairs -= 1;
-        let Some(holders) = self.holders.get_mut(&hash) else {
-            return;
-        };
-        if let Ok(at) = holders.binary_search(&number) {
-            holders.remove(at);
-        }
-        if holders.is_empty() {
-            self.holders.remove(&hash);
-        }
-    }
-}
-
-/// Sequence hashes are already evenly spread: the key is its own hash, so that no run differs from another.
-#[derive(Debug, Default)]
-struct HashOfHash(u64);
-
-impl Hasher for HashOfHash {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -256,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_full_index_keeps_what_it_knows_and_learns_nothing() {
-        let mut index = KvIndex::new(2);
+        let mut index = KvIndex::new(2, 7);
         assert!(index.store(node("a"), 1) && index.store(node("a"), 2));
         assert!(!index.store(node("b"), 1) && index.store(node("a"), 2));
         assert_eq!(index.walk(&[1, 2]), BTreeMap::from([(node("a"), 2)]));

@@ -6,6 +6,8 @@
 mod choose;
 mod cost;
 mod index;
+mod keyed;
+mod run;
 
 pub use choose::{Ask, Candidate, Choice, Explanation, choose};
 pub use cost::{Cost, NodeLoad, Prompt};

@@ -144,7 +144,7 @@ impl Router {
     pub fn new(config: Config) -> Self {
         Self {
             members: Members::new(LEASE_US),
-            index: KvIndex::default(),
+            index: KvIndex::keyed(config.me.epoch.0),
             ledgers: BTreeMap::new(),
             placings: BTreeMap::new(),
             placing_tokens: 0,
