@@ -6,7 +6,7 @@ use bus_schemas::{
     Epoch, NodeId, NodeRef,
     messages::{Load, Pass},
 };
-use logic::place::{Ask, Candidate, Choice, NodeLoad, Prompt, choose};
+use logic::place::{self, Ask, Candidate, Choice, NodeLoad, Prompt};
 
 const BLOCK_TOKENS: u32 = 16;
 
@@ -312,6 +312,13 @@ fn extreme_loads_are_survived() {
         };
         assert!(choose(&nodes, &asked).is_some());
     }
+}
+
+/// Nodes are told in any order, and chosen among in that of their names.
+fn choose(nodes: &[Candidate], ask: &Ask<'_>) -> Option<Choice> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_by_key(|node| node.me.node);
+    place::choose(&nodes, ask)
 }
 
 fn pair(choice: Option<Choice>) -> Option<(&'static str, Option<&'static str>)> {

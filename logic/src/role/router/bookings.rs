@@ -42,6 +42,8 @@ pub(super) struct Bookings {
     rows: BTreeMap<BookingKey, (Micros, Booking)>,
     ends: BTreeSet<(Micros, BookingKey)>,
     sums: BTreeMap<NodeRef, Sum>,
+    /// Nodes whose sums have changed since they were last taken.
+    changed: BTreeSet<NodeRef>,
 }
 
 impl Bookings {
@@ -58,6 +60,12 @@ impl Bookings {
         owner.blocks = owner.blocks.saturating_add(booking.blocks);
         self.sums.entry(booking.prefill).or_default().prompt_tokens +=
             u64::from(booking.prompt_tokens);
+        self.changed.extend([booking.decode, booking.prefill]);
+    }
+
+    /// Nodes on which something else is booked than when this was last called.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<NodeRef> {
+        std::mem::take(&mut self.changed)
     }
 
     pub(super) fn remove(&mut self, key: BookingKey) {
@@ -87,6 +95,7 @@ impl Bookings {
         let Some(sum) = self.sums.get_mut(&node) else {
             return;
         };
+        self.changed.insert(node);
         sum.requests = sum.requests.saturating_sub(part.requests);
         sum.blocks = sum.blocks.saturating_sub(part.blocks);
         sum.prompt_tokens = sum.prompt_tokens.saturating_sub(part.prompt_tokens);

@@ -25,6 +25,7 @@ use self::{
     bookings::Bookings,
     ledger::Ledger,
     placing::{Placing, PlacingKey},
+    pools::Pools,
     recent::Recent,
 };
 use super::{Dest, Outgoing};
@@ -122,6 +123,7 @@ pub struct Counters {
 pub struct Router {
     config: Config,
     members: Members,
+    pools: Pools,
     index: KvIndex,
     ledgers: BTreeMap<NodeId, Ledger>,
     placings: BTreeMap<PlacingKey, Placing>,
@@ -144,6 +146,7 @@ impl Router {
     pub fn new(config: Config) -> Self {
         Self {
             members: Members::new(LEASE_US),
+            pools: Pools::default(),
             index: KvIndex::keyed(config.me.epoch.0),
             ledgers: BTreeMap::new(),
             placings: BTreeMap::new(),

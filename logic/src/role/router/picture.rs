@@ -22,7 +22,12 @@ impl Router {
     pub(super) fn heard(&mut self, now: Micros, from: NodeRef, beat: Beat, out: &mut Vec<Effect>) {
         let number = beat.notice;
         let is_worker = beat.roles.has(Role::Decode) || beat.roles.has(Role::Prefill);
-        match self.members.observe(now, from, beat) {
+        let observed = self.members.observe(now, from, beat);
+        if let Some(member) = self.members.get(from.node).filter(|m| m.me == from) {
+            let load = self.bookings.load(from, member.beat.load);
+            self.pools.put(member, load);
+        }
+        match observed {
             Observed::Restarted(old) => {
                 self.node_lost(now, old, out);
                 self.meet(from, out);
@@ -148,6 +153,7 @@ impl Router {
     /// the gateways of what it had are told.
     pub(super) fn node_lost(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
         self.index.clear(node.node);
+        self.pools.remove(node);
         self.ledgers.remove(&node.node);
         self.bookings.forget(node);
         let waits = |p: &Placing| p.is_at(node);

@@ -153,6 +153,9 @@ impl Router {
     /// Chooses for an attempt and asks the chosen worker, or rejects.
     fn place(&mut self, now: Micros, key: PlacingKey, out: &mut Vec<Effect>) {
         let random = self.draw();
+        for node in self.bookings.take_changed() {
+            self.pools.book(node, &self.bookings);
+        }
         let Some(placing) = self.placings.get(&key) else {
             return;
         };
@@ -188,7 +191,7 @@ impl Router {
             alone: placing.admit.alone,
             random,
         };
-        choose(&self.candidates(&spec.model, kind), &ask)
+        choose(self.candidates(&spec.model, kind), &ask)
     }
 
     fn book(

@@ -1,12 +1,13 @@
 //! The pool of a model: which of its workers may be used now, and why none can.
 //!
-//! Workers whose card or block size differ from most of their pool are never used; the rest serves on.
+//! Workers whose card or block size differ from most of their pool are never used; the rest serves on. Pools are kept
+//! as beats and bookings come, so that a choice never goes through all members.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use bus_schemas::{RefuseReason, Role, messages::Intake};
+use bus_schemas::{NodeId, NodeRef, RefuseReason, Role, messages::Intake};
 
-use super::Router;
+use super::{Router, bookings::Bookings};
 use crate::{
     member::Member,
     place::{Candidate, NodeLoad},
@@ -24,35 +25,138 @@ pub(super) const fn kind(member: &Member) -> Kind {
     (member.beat.card, member.beat.load.block_tokens)
 }
 
+/// All members by model and kind.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    models: BTreeMap<String, BTreeMap<Kind, Pool>>,
+    /// Where each member is.
+    places: BTreeMap<NodeId, Place>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    me: NodeRef,
+    model: String,
+    kind: Kind,
+}
+
+/// Members that agree.
+#[derive(Debug, Default)]
+struct Pool {
+    members: usize,
+    /// Those that take requests, in the order of their names.
+    open: Vec<Candidate>,
+}
+
+impl Pools {
+    /// A member said something of itself.
+    pub(super) fn put(&mut self, member: &Member, load: NodeLoad) {
+        let node = member.me.node;
+        let (me, kind) = (member.me, kind(member));
+        let stays = |p: &Place| p.me == me && p.model == member.beat.model && p.kind == kind;
+        if !self.places.get(&node).is_some_and(stays) {
+            self.take_out(node);
+            let model = member.beat.model.clone();
+            let pool = self.models.entry(model.clone()).or_default();
+            pool.entry(kind).or_default().members += 1;
+            self.places.insert(node, Place { me, model, kind });
+        }
+        let Some(pool) = self.pool(node) else { return };
+        let candidate = Candidate {
+            me: member.me,
+            decode: member.beat.roles.has(Role::Decode),
+            prefill: member.beat.roles.has(Role::Prefill),
+            load,
+            unreachable: member.beat.unreachable.clone(),
+        };
+        let open = member.beat.intake == Intake::Open;
+        match (pool.find(node), open) {
+            (Ok(at), true) => pool.open[at] = candidate,
+            (Err(at), true) => pool.open.insert(at, candidate),
+            (Ok(at), false) => drop(pool.open.remove(at)),
+            (Err(_), false) => {}
+        }
+    }
+
+    /// An incarnation is gone.
+    pub(super) fn remove(&mut self, node: NodeRef) {
+        if self.places.get(&node.node).is_some_and(|p| p.me == node) {
+            self.take_out(node.node);
+        }
+    }
+
+    fn take_out(&mut self, node: NodeId) {
+        if let Some(pool) = self.pool(node) {
+            pool.members -= 1;
+            if let Ok(at) = pool.find(node) {
+                pool.open.remove(at);
+            }
+        }
+        let Some(Place { model, kind, .. }) = self.places.remove(&node) else {
+            return;
+        };
+        let Some(kinds) = self.models.get_mut(&model) else {
+            return;
+        };
+        if kinds.get(&kind).is_some_and(|pool| pool.members == 0) {
+            kinds.remove(&kind);
+        }
+        if kinds.is_empty() {
+            self.models.remove(&model);
+        }
+    }
+
+    /// What is booked on a member has changed.
+    pub(super) fn book(&mut self, node: NodeRef, bookings: &Bookings) {
+        let Some(pool) = self.pool(node.node) else {
+            return;
+        };
+        if let Ok(at) = pool.find(node.node)
+            && pool.open[at].me == node
+        {
+            let load = &mut pool.open[at].load;
+            *load = bookings.load(node, load.load);
+        }
+    }
+
+    /// The kind that most workers of a model have; of equally many the smaller, so that all routers agree.
+    fn majority(&self, model: &str) -> Option<Kind> {
+        let kinds = self.models.get(model)?.iter();
+        kinds
+            .max_by_key(|(kind, pool)| (pool.members, Reverse(**kind)))
+            .map(|(kind, _)| *kind)
+    }
+
+    fn open(&self, model: &str, of: Kind) -> &[Candidate] {
+        let pool = self.models.get(model).and_then(|kinds| kinds.get(&of));
+        pool.map_or(&[], |pool| &pool.open)
+    }
+
+    fn pool(&mut self, node: NodeId) -> Option<&mut Pool> {
+        let Place { model, kind, .. } = self.places.get(&node)?;
+        self.models.get_mut(model)?.get_mut(kind)
+    }
+}
+
+impl Pool {
+    fn find(&self, node: NodeId) -> Result<usize, usize> {
+        self.open
+            .binary_search_by_key(&node, |candidate| candidate.me.node)
+    }
+}
+
 impl Router {
     fn pool(&self, model: &str) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |m| m.beat.model == model)
     }
 
-    /// The kind that most workers of a model have; of equally many the smaller, so that all routers agree.
     pub(super) fn majority(&self, model: &str) -> Option<Kind> {
-        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
-        for member in self.pool(model) {
-            *counts.entry(kind(member)).or_default() += 1;
-        }
-        counts
-            .into_iter()
-            .max_by_key(|(kind, count)| (*count, Reverse(*kind)))
-            .map(|(kind, _)| kind)
+        self.pools.majority(model)
     }
 
-    /// Live workers of a model that take requests, with what was booked on them.
-    pub(super) fn candidates(&self, model: &str, majority: Kind) -> Vec<Candidate> {
-        self.pool(model)
-            .filter(|m| m.beat.intake == Intake::Open && kind(m) == majority)
-            .map(|m| Candidate {
-                me: m.me,
-                decode: m.beat.roles.has(Role::Decode),
-                prefill: m.beat.roles.has(Role::Prefill),
-                load: self.bookings.load(m.me, m.beat.load),
-                unreachable: m.beat.unreachable.clone(),
-            })
-            .collect()
+    /// Live workers of a model that take requests, in the order of their names, with what is booked on them.
+    pub(super) fn candidates(&self, model: &str, majority: Kind) -> &[Candidate] {
+        self.pools.open(model, majority)
     }
 
     /// Why no worker of a model takes a request that needs `blocks_least`, and after how many milliseconds to try again.
