@@ -129,7 +129,7 @@ messages! {
 
     // Decode and gateway.
 
-    /// Decode to gateway, once per engine step and gateway: what each of its requests yielded.
+    /// Decode to gateway, at most once per engine step and gateway: what each of its requests yielded.
     Tokens {
         /// One entry per request.
         streams: Vec<Stream>,

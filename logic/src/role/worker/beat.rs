@@ -22,7 +22,7 @@ const CHANGES_MAX: usize = 2048;
 impl Worker {
     pub(super) fn beat(&mut self, now: Micros, out: &mut Vec<Effect>) {
         self.beat_at = now.after(BEAT_US);
-        debug_assert_eq!(self.audit().fault, None, "every block has one owner");
+        debug_assert_eq!(self.audit(true).fault, None, "every block has one owner");
         self.collect_changes();
         self.send_notices(now, out);
         let beat = Beat {

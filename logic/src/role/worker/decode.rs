@@ -15,7 +15,6 @@ use super::{
     Dest, Effect, Timer, Worker,
     job::{ChoiceState, JobId, JobKey},
     leg::LegEnd,
-    stop::Length,
 };
 use crate::{
     core::Micros,
@@ -148,27 +147,13 @@ impl Worker {
             let output: Vec<u32> = job.choices[choice].seq.ids[prompt..].to_vec();
             let mut end = None;
             for (count, token) in (1u32..).zip(output) {
-                let length = self.length(id, choice, count);
-                let Some(job) = self.jobs.get_mut(&id) else {
-                    return;
-                };
+                let length = job.length(count, self.config.context_tokens);
                 let scan = &mut job.choices[choice].scan;
                 end = scan.push(token, &job.spec.stops, &*self.config.vocabulary, length);
             }
             if let Some(reason) = end {
                 self.end_choice(now, id, choice, reason, &mut Vec::new());
             }
-        }
-    }
-
-    fn length(&self, id: JobId, choice: usize, output: u32) -> Length {
-        let job = &self.jobs[&id];
-        debug_assert!(choice < job.choices.len());
-        Length {
-            output,
-            output_max: job.spec.max_tokens,
-            total: job.prompt_len() + output,
-            total_max: self.config.context_tokens,
         }
     }
 
@@ -191,11 +176,7 @@ impl Worker {
         job.push_token(choice, drawn);
         self.dirty.insert(id);
         self.counters.generated_tokens += 1;
-        let output = job.output_len(choice);
-        let length = self.length(id, choice, output);
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
+        let length = job.length(job.output_len(choice), self.config.context_tokens);
         let scan = &mut job.choices[choice].scan;
         if let Some(reason) = scan.push(token, &job.spec.stops, &*self.config.vocabulary, length) {
             self.end_choice(now, id, choice, reason, out);

@@ -7,11 +7,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bus_schemas::{
     Attempt, ChoiceEnd, EndReason, Item, NodeRef, Placement, Record, RequestId, RequestSpec,
-    Ticket,
+    Sampling, Ticket,
     messages::{Offer, SlotRef},
 };
 
-use super::{sequence::Sequence, stop::StopScan};
+use super::{
+    sequence::Sequence,
+    stop::{Length, StopScan},
+};
 use crate::{
     batch::Drawn,
     core::Micros,
@@ -88,6 +91,8 @@ pub(super) struct Job {
     pub(super) gateway: NodeRef,
     pub(super) router: NodeRef,
     pub(super) spec: Arc<RequestSpec>,
+    /// Of the spec: every draw holds it.
+    pub(super) sampling: Arc<Sampling>,
     pub(super) prompt: Arc<[u32]>,
     pub(super) span: Span,
     pub(super) deadline: Micros,
@@ -135,6 +140,16 @@ impl Job {
         self.choices[choice].seq.len() - self.prompt_len()
     }
 
+    /// Limits of a choice that has so many tokens of output, in a context of `total_max`.
+    pub(super) fn length(&self, output: u32, total_max: u32) -> Length {
+        Length {
+            output,
+            output_max: self.spec.max_tokens,
+            total: self.prompt_len() + output,
+            total_max,
+        }
+    }
+
     /// Appends a token to a choice and to the log.
     pub(super) fn push_token(&mut self, choice: usize, drawn: Drawn) {
         let index = self.output_len(choice);
@@ -171,6 +186,11 @@ impl Job {
             .get_disjoint_mut([lead, next])
             .expect("an ended lead is not among the living");
         from.seq.hand_over(&mut to.seq);
+    }
+
+    /// Whether what it has to say is neither a first token nor an end.
+    pub(super) fn can_wait(&self) -> bool {
+        self.sent > 0 && !matches!(self.items.last(), Some(Item::End(_))) && !self.failed
     }
 
     /// Choices that are not ended, in order.

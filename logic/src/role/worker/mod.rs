@@ -63,6 +63,8 @@ pub struct Worker {
     unreachable: Vec<NodeRef>,
     /// Jobs with something new to say.
     dirty: BTreeSet<JobId>,
+    /// Before then only what cannot wait is said.
+    tokens_at: Micros,
     outbox: BTreeMap<NodeRef, Vec<Stream>>,
     changes: Vec<Change>,
     notice_number: u64,
@@ -113,6 +115,7 @@ impl Worker {
             running: None,
             unreachable: Vec::new(),
             dirty: BTreeSet::new(),
+            tokens_at: Micros(0),
             outbox: BTreeMap::new(),
             changes: Vec::new(),
             notice_number: 0,
@@ -221,11 +224,11 @@ impl Worker {
     /// Sends what piled up while one input was handled, and starts a step if none runs.
     fn finish(&mut self, now: Micros, out: &mut Vec<Effect>) {
         self.plan_step(now, out);
-        self.flush_tokens(out);
+        self.flush_tokens(now, out);
         self.flush_notices(now, out);
         self.report_drained(out);
         if self.config.slots <= AUDITED_SLOTS {
-            debug_assert_eq!(self.audit().fault, None, "every block has one owner");
+            debug_assert_eq!(self.audit(true).fault, None, "every block has one owner");
         }
     }
 
@@ -276,10 +279,12 @@ impl Core for Worker {
 
     fn deadline(&self) -> Option<Micros> {
         let timers = self.timers.first().map(|(at, _)| *at);
+        let tokens = (!self.dirty.is_empty()).then_some(self.tokens_at);
         let notice = (!self.changes.is_empty()).then_some(self.notice_at);
         [
             Some(self.beat_at),
             timers,
+            tokens,
             notice,
             self.members.deadline(),
             self.drain_until,

@@ -18,6 +18,9 @@ use crate::{core::Micros, fact::What};
 
 /// Ended placements remembered at most: some 100 bytes each; beyond it the oldest request goes first.
 const ENDED_MAX: usize = 1 << 16;
+/// Between two letters of tokens: steps that are faster than this share one, for a letter costs what many tokens do. No
+/// client sees it, and a first token or an end goes at once.
+const TOKENS_GAP_US: u64 = 1_000;
 
 impl Worker {
     fn find(&self, meta: &Meta, placement: Placement) -> Option<JobId> {
@@ -231,8 +234,15 @@ impl Worker {
             .insert((job.deadline.min(repeat).min(leg), Timer::Job(id)));
     }
 
-    /// Puts what is new in every job into one letter per gateway.
-    pub(super) fn flush_tokens(&mut self, out: &mut Vec<Effect>) {
+    /// Puts what is new in every job into one letter per gateway, unless there was one a moment ago and all of it can wait.
+    pub(super) fn flush_tokens(&mut self, now: Micros, out: &mut Vec<Effect>) {
+        let waits = |id| self.jobs.get(id).is_none_or(Job::can_wait);
+        if now < self.tokens_at && self.outbox.is_empty() && self.dirty.iter().all(waits) {
+            return;
+        }
+        if !self.dirty.is_empty() {
+            self.tokens_at = now.after(TOKENS_GAP_US);
+        }
         for id in std::mem::take(&mut self.dirty) {
             let Some(job) = self.jobs.get_mut(&id) else {
                 continue;

@@ -8,7 +8,7 @@ mod ended;
 use std::{collections::BTreeMap, sync::Arc};
 
 use bus_schemas::{
-    Attempt, Meta, NodeRef, Record, RefuseReason, RequestId, RequestSpec, Role, Ticket,
+    Attempt, Meta, NodeRef, Record, RefuseReason, RequestId, RequestSpec, Role, Sampling, Ticket,
     limits::{CHOICES_MAX, PROMPT_TOKENS_MAX, REPEAT_US, TICKET_US},
     messages::{Intake, Offer, Prefill, PrefillRefused, SlotRef},
 };
@@ -40,6 +40,8 @@ pub(super) struct Source {
     pub(super) request: RequestId,
     attempt: Attempt,
     pub(super) spec: Arc<RequestSpec>,
+    /// Of the spec: every draw holds it.
+    pub(super) sampling: Arc<Sampling>,
     pub(super) prompt: Arc<[u32]>,
     pub(super) seq: Sequence,
     pub(super) spare: Vec<SlotRef>,
@@ -215,6 +217,7 @@ impl Worker {
             request: meta.request,
             attempt: meta.attempt,
             prompt,
+            sampling: Arc::new(spec.sampling.clone()),
             spec: Arc::new(spec),
             seq,
             spare,

@@ -103,6 +103,7 @@ impl Worker {
             gateway: reserve.gateway,
             router: meta.from,
             prompt,
+            sampling: Arc::new(admit.spec.sampling.clone()),
             spec: Arc::new(admit.spec),
             span,
             deadline: now.after(meta.remaining_us),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bus_schemas::{RequestSpec, Ticket};
+use bus_schemas::{RequestSpec, Sampling, Ticket};
 
 use super::{
     super::{Worker, job::JobId},
@@ -27,23 +27,19 @@ impl Worker {
         let seq = &job.choices[choice].seq;
         let end = seq.computed + tokens;
         let last = end == target(job, choice);
+        let how = How {
+            spec: &job.spec,
+            sampling: &job.sampling,
+            prompt: &job.prompt,
+        };
+        let draw = |c: usize| self.draw(how, &job.choices[c].seq.ids, job.choices[c].index);
         let draws = match (last, job.fork_at) {
             (false, _) => Vec::new(),
-            (true, Some(_)) => job
-                .alive()
-                .filter(|c| job.output_len(*c) == 0)
-                .map(|c| {
-                    self.draw(
-                        &job.spec,
-                        &job.prompt,
-                        &job.choices[c].seq.ids,
-                        job.choices[c].index,
-                    )
-                })
-                .collect(),
-            (true, None) => {
-                vec![self.draw(&job.spec, &job.prompt, &seq.ids, job.choices[choice].index)]
+            (true, Some(_)) => {
+                let first = job.alive().filter(|c| job.output_len(*c) == 0);
+                first.map(draw).collect()
             }
+            (true, None) => vec![draw(choice)],
         };
         let row = Row {
             start: seq.computed,
@@ -79,11 +75,14 @@ impl Worker {
         let Some(source) = self.sources.get(&ticket) else {
             return 0;
         };
-        let draws = source
-            .draws
-            .iter()
-            .filter(|_| last)
-            .map(|(choice, _)| self.draw(&source.spec, &source.prompt, &source.seq.ids, *choice))
+        let how = How {
+            spec: &source.spec,
+            sampling: &source.sampling,
+            prompt: &source.prompt,
+        };
+        let due = source.draws.iter().filter(|_| last);
+        let draws = due
+            .map(|(choice, _)| self.draw(how, &source.seq.ids, *choice))
             .collect();
         plan.rows.push(Row {
             start: source.seq.computed,
@@ -101,30 +100,38 @@ impl Worker {
     }
 
     /// How the token after `ids` is drawn.
-    fn draw(&self, spec: &Arc<RequestSpec>, prompt: &Arc<[u32]>, ids: &[u32], choice: u16) -> Draw {
+    fn draw(&self, how: How<'_>, ids: &[u32], choice: u16) -> Draw {
+        let How {
+            spec,
+            sampling,
+            prompt,
+        } = how;
         let output = &ids[prompt.len()..];
         let early = output.len() < spec.stops.min_tokens as usize;
         let banned: Arc<[u32]> = if early {
-            self.config
-                .vocabulary
-                .end_ids()
-                .iter()
-                .chain(&spec.stops.ids)
-                .copied()
-                .collect()
+            let ends = self.config.vocabulary.end_ids().iter();
+            ends.chain(&spec.stops.ids).copied().collect()
         } else {
-            Arc::new([])
+            Arc::default()
         };
-        let history = spec.sampling.needs_history().then(|| History {
+        let history = sampling.needs_history().then(|| History {
             prompt: prompt.clone(),
             output: output.to_vec(),
         });
         Draw {
             choice,
             position: u32::try_from(ids.len()).unwrap_or(u32::MAX),
-            sampling: Arc::new(spec.sampling.clone()),
+            sampling: sampling.clone(),
             history,
             banned,
         }
     }
+}
+
+/// What the draws of one request have in common.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    spec: &'a RequestSpec,
+    sampling: &'a Arc<Sampling>,
+    prompt: &'a Arc<[u32]>,
 }
