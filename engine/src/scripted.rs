@@ -143,9 +143,9 @@ impl ScriptedEngine {
         }
     }
 
-    fn count(&mut self, row: &Row) {
+    fn count(&self, row: &Row, kind: Kind) {
         let tokens = row.tokens.len() as u64;
-        match self.book.enter(row, self.config.block_tokens) {
+        match kind {
             Kind::Begins => {
                 self.counters.reused.fetch_add(row.start.into(), Relaxed);
                 self.counters.prefilled.fetch_add(tokens, Relaxed);
@@ -164,18 +164,32 @@ impl ScriptedEngine {
 
     fn run(&mut self, row: &Row, kv: &Region) -> Vec<Drawn> {
         self.layout.write(kv, row);
-        self.count(row);
-        if row.draws.is_empty() {
-            return Vec::new();
-        }
+        let kind = self.book.kind(row, self.config.block_tokens);
+        self.count(row, kind);
+        let drawn = if row.draws.is_empty() {
+            Vec::new()
+        } else {
+            self.read(row, kind, kv);
+            row.draws.iter().map(|draw| self.draw(draw)).collect()
+        };
+        let sound = !drawn.is_empty() && self.reading.broken.is_none();
+        self.book.leave(row, self.config.block_tokens, sound);
+        drawn
+    }
+
+    /// Reads the sequence of a row back, as far as its script needs it.
+    fn read(&mut self, row: &Row, kind: Kind, kv: &Region) {
         let end = row.start as usize + row.tokens.len();
-        self.layout.read(kv, &row.blocks, end, &mut self.reading);
+        if kind == Kind::Decodes && !self.config.script.needs_tokens() {
+            self.layout.follow(kv, &row.blocks, end, &mut self.reading);
+        } else {
+            self.layout.read(kv, &row.blocks, end, &mut self.reading);
+        }
         if let Some(position) = self.reading.broken {
             self.counters.broken.fetch_add(1, Relaxed);
             let slot = row.blocks[position / self.config.block_tokens as usize];
             tracing::warn!(position, slot, end, "a block does not hold what it should");
         }
-        row.draws.iter().map(|draw| self.draw(draw)).collect()
     }
 
     fn draw(&self, draw: &Draw) -> Drawn {
@@ -186,7 +200,13 @@ impl ScriptedEngine {
         let script = &self.config.script;
         let id = match self.reading.broken {
             Some(_) => BROKEN,
-            None => script.next(&self.reading.tokens, self.reading.state, key, &draw.banned),
+            None => script.next(
+                &self.reading.tokens,
+                draw.position,
+                self.reading.state,
+                key,
+                &draw.banned,
+            ),
         };
         match draw.sampling.logprobs {
             None => Drawn {

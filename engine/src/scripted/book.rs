@@ -51,16 +51,11 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Notes a row and says what it is.
-    pub(super) fn enter(&mut self, row: &Row, block_tokens: u32) -> Kind {
-        let kind = self.kind(row, block_tokens);
+    /// Notes where a row ended, and whether something was drawn there from blocks that held what they should.
+    pub(super) fn leave(&mut self, row: &Row, block_tokens: u32, drawn: bool) {
         let position = row.start + row.tokens.len() as u32;
         let slot = row.blocks[((position - 1) / block_tokens) as usize];
-        *self.end(slot) = End {
-            position,
-            drawn: !row.draws.is_empty(),
-        };
-        kind
+        *self.end(slot) = End { position, drawn };
     }
 
     /// A block was copied.
@@ -68,7 +63,8 @@ impl Book {
         *self.end(to) = *self.end(from);
     }
 
-    fn kind(&mut self, row: &Row, block_tokens: u32) -> Kind {
+    /// What a row is.
+    pub(super) fn kind(&mut self, row: &Row, block_tokens: u32) -> Kind {
         let Some(before) = row.start.checked_sub(1) else {
             return Kind::Begins;
         };

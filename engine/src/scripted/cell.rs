@@ -13,6 +13,8 @@ use super::script::{ScriptError, start_state, state_after};
 const WORD: usize = 8;
 /// State, and token with position.
 const HEAD_WORDS: usize = 2;
+/// Tokens between two blocks that are read whole although they were read before.
+const WHOLE_EVERY: usize = 4;
 /// Odd, with well spread bits: makes the filler words of one cell differ.
 const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -74,14 +76,13 @@ impl Layout {
                 u64::from_le_bytes(word)
             }
         };
-        let mut cell = Vec::with_capacity(self.cell_bytes());
+        let mut cell = vec![0; self.cell_bytes()];
         for (position, token) in (start..).zip(&row.tokens) {
             state = state_after(state, *token, position);
-            cell.clear();
-            cell.extend(
-                self.words(state, *token, position)
-                    .flat_map(u64::to_le_bytes),
-            );
+            let (words, _) = cell.as_chunks_mut::<WORD>();
+            for (word, value) in words.iter_mut().zip(self.words(state, *token, position)) {
+                *word = value.to_le_bytes();
+            }
             let (slot, offset) = self.place(&row.blocks, position);
             kv.write(slot, offset, &cell);
         }
@@ -89,17 +90,37 @@ impl Layout {
 
     /// Reads and checks the first `end` positions of a sequence.
     pub(super) fn read(self, kv: &Region, blocks: &[u32], end: usize, into: &mut Reading) {
+        into.begin();
         into.tokens.clear();
-        into.state = start_state();
-        into.broken = None;
-        for slot in blocks {
-            let cells = (end - into.tokens.len()).min(self.block_tokens);
+        for (index, slot) in blocks.iter().enumerate() {
+            let first = index * self.block_tokens;
+            let cells = end.saturating_sub(first).min(self.block_tokens);
             if cells == 0 {
                 return;
             }
-            into.buffer.resize(cells * self.cell_bytes(), 0);
-            kv.read(*slot, 0, &mut into.buffer);
-            into.check(self.cell_bytes());
+            into.read(self, kv, *slot, first, cells);
+            into.spell(self.cell_bytes());
+        }
+    }
+
+    /// Checks a sequence of which all but the last position was read before, and knows no tokens of it.
+    ///
+    /// A block that is not the one that was read does not join its neighbours: all joints are looked at, and the last cells. Every
+    /// few tokens one block is read whole, each in its turn, so that every byte is read again and again.
+    pub(super) fn follow(self, kv: &Region, blocks: &[u32], end: usize, into: &mut Reading) {
+        into.begin();
+        let count = end.div_ceil(self.block_tokens);
+        let turn = end
+            .is_multiple_of(WHOLE_EVERY)
+            .then(|| end / WHOLE_EVERY % count);
+        for (index, slot) in blocks.iter().enumerate().take(count) {
+            let first = index * self.block_tokens;
+            let cells = (end - first).min(self.block_tokens);
+            if turn == Some(index) {
+                into.read(self, kv, *slot, first, cells);
+            } else {
+                into.join(self, kv, *slot, first, cells);
+            }
         }
     }
 
@@ -108,28 +129,75 @@ impl Layout {
         let filler = (HEAD_WORDS..self.cell_bytes() / WORD).map(move |i| filler(state, i));
         [state, label(token, position)].into_iter().chain(filler)
     }
+
+    /// State and label of a block's cell.
+    fn head(self, kv: &Region, slot: u32, cell: usize) -> (u64, u64) {
+        let mut head = [0; HEAD_WORDS * WORD];
+        kv.read(slot, cell * self.cell_bytes(), &mut head);
+        let (words, _) = head.as_chunks::<WORD>();
+        (u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]))
+    }
 }
 
 impl Reading {
-    /// Takes the cells in the buffer.
-    fn check(&mut self, cell_bytes: usize) {
-        for cell in self.buffer.chunks_exact(cell_bytes) {
-            let position = self.tokens.len();
+    fn begin(&mut self) {
+        self.state = start_state();
+        self.broken = None;
+    }
+
+    /// Reads cells from the front of a block and checks each against the one before it.
+    fn read(&mut self, layout: Layout, kv: &Region, slot: u32, first: usize, cells: usize) {
+        let cell_bytes = layout.cell_bytes();
+        self.buffer.resize(cells * cell_bytes, 0);
+        kv.read(slot, 0, &mut self.buffer);
+        let mut state = self.state;
+        for (position, cell) in (first..).zip(self.buffer.chunks_exact(cell_bytes)) {
             let (words, _) = cell.as_chunks::<WORD>();
             let (head, rest) = words.split_at(HEAD_WORDS);
             let (found, labelled) = (u64::from_le_bytes(head[0]), u64::from_le_bytes(head[1]));
-            let token = labelled as u32;
-            self.state = state_after(self.state, token, position);
-            let mut wrong = found ^ self.state | labelled ^ label(token, position);
+            let mut wrong = differs(state, found, labelled, position);
             for (i, word) in (HEAD_WORDS..).zip(rest) {
                 wrong |= u64::from_le_bytes(*word) ^ filler(found, i);
             }
             if wrong != 0 {
                 self.broken.get_or_insert(position);
             }
-            self.tokens.push(token);
+            state = found;
+        }
+        self.state = state;
+    }
+
+    /// Checks that a block's first cell follows from what is before it, and its last two from each other.
+    fn join(&mut self, layout: Layout, kv: &Region, slot: u32, first: usize, cells: usize) {
+        let (found, labelled) = layout.head(kv, slot, 0);
+        let mut wrong = differs(self.state, found, labelled, first);
+        self.state = found;
+        for cell in cells.saturating_sub(2).max(1)..cells {
+            let (found, labelled) = layout.head(kv, slot, cell);
+            if cell == 1 || cell + 1 == cells {
+                wrong |= differs(self.state, found, labelled, first + cell);
+            }
+            self.state = found;
+        }
+        if wrong != 0 {
+            self.broken.get_or_insert(first);
         }
     }
+
+    /// Takes the tokens of the cells that were read.
+    fn spell(&mut self, cell_bytes: usize) {
+        let labels = self.buffer.chunks_exact(cell_bytes).map(|cell| {
+            let (words, _) = cell.as_chunks::<WORD>();
+            u64::from_le_bytes(words[1]) as u32
+        });
+        self.tokens.extend(labels);
+    }
+}
+
+/// Not 0 if a cell's head does not follow from the state before it.
+const fn differs(before: u64, found: u64, labelled: u64, position: usize) -> u64 {
+    let token = labelled as u32;
+    (found ^ state_after(before, token, position)) | (labelled ^ label(token, position))
 }
 
 /// A token and its position in one word.

@@ -109,9 +109,22 @@ impl fmt::Display for Script {
 }
 
 impl Script {
-    /// The id that follows `seen`, whose state is `state`. A banned one gives way to a letter.
-    pub(super) fn next(self, seen: &[u32], state: u64, key: Key, banned: &[u32]) -> u32 {
-        let letter = letter(state, key, seen.len());
+    /// Whether more than the state after the last id decides what follows.
+    pub(super) const fn needs_tokens(self) -> bool {
+        !matches!(self, Self::Hash(None))
+    }
+
+    /// The id that follows `position` ids, whose state is `state`; `seen` are these ids, if the script needs them. A banned one
+    /// gives way to a letter.
+    pub(super) fn next(
+        self,
+        seen: &[u32],
+        position: u32,
+        state: u64,
+        key: Key,
+        banned: &[u32],
+    ) -> u32 {
+        let letter = letter(state, key, position as usize);
         let wanted = match self {
             Self::Hash(None) => letter,
             Self::Hash(Some(tokens)) => match said(seen) {
@@ -135,7 +148,8 @@ pub fn expected(script: Script, prompt: &[u32], choice: u16, seed: u64, n: usize
     let after = |state, (position, id): (usize, &u32)| state_after(state, *id, position);
     let mut state = prompt.iter().enumerate().fold(start_state(), after);
     while seen.len() < prompt.len() + n {
-        let id = script.next(&seen, state, Key { seed, choice }, &[]);
+        let position = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+        let id = script.next(&seen, position, state, Key { seed, choice }, &[]);
         state = state_after(state, id, seen.len());
         seen.push(id);
         if id == END {
