@@ -1,6 +1,7 @@
 //! A stream's chunks, one JSON object an event.
 //!
-//! Keeps which choices have begun, and where in the text each one is; nothing else.
+//! Keeps which choices have begun, where in the text each one is, and what all chunks of mere text have in common,
+//! which is rendered once; nothing else.
 
 use super::{
     Dialect, Style,
@@ -20,7 +21,37 @@ pub struct Chunks {
 struct Progress {
     begun: bool,
     offset: usize,
+    /// Of the chunks after the first.
+    mould: Option<Mould>,
 }
+
+/// A chunk of mere text, but for the text.
+#[derive(Clone, Debug)]
+struct Mould {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Mould {
+    /// Cuts the empty text out of a chunk. Within a JSON text a quote never stands alone, so nothing else can look like it.
+    fn of(chunk: &[u8], empty: &[u8]) -> Option<Self> {
+        let at = chunk.windows(empty.len()).rposition(|part| part == empty)?;
+        let (head, tail) = chunk.split_at(at + empty.len() - EMPTY_BYTES);
+        Some(Self {
+            head: head.to_vec(),
+            tail: tail[EMPTY_BYTES..].to_vec(),
+        })
+    }
+
+    fn cast(&self, text: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        serde_json::to_writer(&mut *out, text).expect("any text is JSON");
+        out.extend_from_slice(&self.tail);
+    }
+}
+
+/// The two quotes of an empty text.
+const EMPTY_BYTES: usize = 2;
 
 impl Chunks {
     /// Nothing was sent yet.
@@ -32,29 +63,54 @@ impl Chunks {
 
     /// The chunk for an event, if it needs one.
     pub fn chunk(&mut self, event: &Event) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        self.write(event, &mut out).then_some(out)
+    }
+
+    /// Appends the chunk for an event; false if it needs none.
+    pub fn write(&mut self, event: &Event, out: &mut Vec<u8>) -> bool {
         match event {
             Event::Delta {
                 choice,
                 text,
                 tokens,
-            } => self.delta(*choice, text, tokens),
-            Event::Finish { choice, reason } => Some(self.finish(*choice, *reason)),
-            Event::Done(usage) => self.style.include_usage.then(|| self.usage(*usage)),
-            Event::Failed(error) => Some(error.to_json()),
+            } => return self.delta(*choice, text, tokens, out),
+            Event::Finish { choice, reason } => out.extend(self.finish(*choice, *reason)),
+            Event::Done(usage) if self.style.include_usage => out.extend(self.usage(*usage)),
+            Event::Done(_) => return false,
+            Event::Failed(error) => out.extend(error.to_json()),
         }
+        true
     }
 
-    fn delta(&mut self, choice: usize, text: &str, tokens: &[Token]) -> Option<Vec<u8>> {
-        let tells = !tokens.is_empty() && (self.style.logprobs || self.style.token_ids);
-        if text.is_empty() && !tells {
-            return None;
+    fn delta(&mut self, choice: usize, text: &str, tokens: &[Token], out: &mut Vec<u8>) -> bool {
+        let tells = self.style.logprobs || self.style.token_ids;
+        if text.is_empty() && (!tells || tokens.is_empty()) {
+            return false;
+        }
+        if !tells && self.choices[choice].begun {
+            self.mould(choice).cast(text, out);
+            return true;
         }
         let logprobs = self.logprobs(choice, tokens);
         let ids = self
             .style
             .token_ids
             .then(|| tokens.iter().map(|token| token.id).collect());
-        Some(self.write(choice, Some(text), logprobs, None, ids))
+        out.extend(self.full(choice, Some(text), logprobs, None, ids));
+        true
+    }
+
+    fn mould(&mut self, choice: usize) -> &Mould {
+        let mould = self.choices[choice].mould.take().unwrap_or_else(|| {
+            let empty: &[u8] = match self.style.dialect {
+                Dialect::Chat => br#""content":"""#,
+                Dialect::Completion => br#""text":"""#,
+            };
+            let chunk = self.full(choice, Some(""), None, None, None);
+            Mould::of(&chunk, empty).expect("a chunk of an empty text has one")
+        });
+        self.choices[choice].mould.insert(mould)
     }
 
     fn finish(&mut self, choice: usize, reason: Finish) -> Vec<u8> {
@@ -62,7 +118,7 @@ impl Chunks {
             Dialect::Chat => None,
             Dialect::Completion => Some(""),
         };
-        self.write(choice, text, None, Some(reason.as_str()), None)
+        self.full(choice, text, None, Some(reason.as_str()), None)
     }
 
     fn usage(&self, usage: Usage) -> Vec<u8> {
@@ -80,7 +136,7 @@ impl Chunks {
         })
     }
 
-    fn write(
+    fn full(
         &mut self,
         index: usize,
         text: Option<&str>,
