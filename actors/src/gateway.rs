@@ -1,6 +1,6 @@
 //! The gateway's actor: letters, and the streams of the doors. It decides nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bus_schemas::{Item, NodeId, NodeRef, Outcome, RequestId};
 use logic::role::gateway::{Config, Effect, Gateway, Input};
@@ -24,6 +24,8 @@ pub trait Doors: Send + Sync {
     fn deliver(&self, request: RequestId, items: Vec<Item>, cached_tokens: u32) -> bool;
     /// The outcome of a request, once.
     fn ended(&self, request: RequestId, outcome: Outcome, retry_after_ms: Option<u32>);
+    /// A worker confirmed, this long after it was told, that it let go of what was cancelled.
+    fn let_go(&self, after: Duration);
     /// The gateway has restarted: every open request is lost.
     fn all_lost(&self);
 }
@@ -63,6 +65,7 @@ impl Ports<Gateway> for GatewayPorts {
             } => {
                 self.doors.ended(request, outcome, retry_after_ms);
             }
+            Effect::LetGo { after_us } => self.doors.let_go(Duration::from_micros(after_us)),
             Effect::Probe(node) => self.post.probe(node, me.clone(), Input::Gone),
             Effect::Fact(fact) => trail::tell(self.post.me(), &fact),
             Effect::Drained => self.drained.notify_one(),

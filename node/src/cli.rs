@@ -39,6 +39,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         thalamus up --model script/echo\n  \
         thalamus up --model ./llama --prefill 1 --decode 2 --local-prefill-max 0\n  \
+        thalamus up --model ./llama --nats nats://127.0.0.1:4222\n  \
         thalamus up --model ./llama --processes --fabric ucx")]
     Up(Settings<UpFlags>),
     /// Run one node of a cluster

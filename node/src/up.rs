@@ -1,7 +1,8 @@
 //! `thalamus up`: a whole cluster on this machine, in one process or in several.
 //!
-//! In one process it needs nothing but itself. With `--processes` it starts a nats-server and the workers as
-//! children, which end with it.
+//! In one process it needs nothing but itself; `--nats` puts its subjects on a server where clients reach them.
+//! With `--processes` it starts a nats-server and the workers as children, which end with it. It never starts a
+//! server that others use.
 
 mod children;
 
@@ -14,8 +15,8 @@ use transport::MemNetwork;
 
 use self::children::Children;
 use crate::{
-    cluster::{Process, ProcessArgs, connect, cookie, load_model},
-    config::Config,
+    cluster::{Process, ProcessArgs, connect, cookie, load_model, nats_config},
+    config::{Config, schema::Nats},
     exit::Failure,
     fabric_choice, logging, serve,
 };
@@ -35,6 +36,12 @@ pub fn run(config: Config) -> Result<(), Failure> {
     if config.up.decode + config.up.worker == 0 {
         return Err(Failure::Usage(
             "nobody would decode: give --decode or --worker".to_owned(),
+        ));
+    }
+    if config.up.processes && config.up.nats.is_some() {
+        return Err(Failure::Usage(
+            "--processes starts a nats-server of its own: leave --nats out, or use thalamus serve"
+                .to_owned(),
         ));
     }
     let levels = logging::init(&config.log).map_err(|e| Failure::Usage(e.to_string()))?;
@@ -86,8 +93,7 @@ async fn front(
 }
 
 async fn up_one(config: Config, levels: logging::Levels) -> Result<(), Failure> {
-    let server = MemServer::with_max_payload(PAYLOAD_MAX);
-    let mut process = front(&config, levels, server.connect()).await?;
+    let mut process = front(&config, levels, bus(&config).await?).await?;
     let network = MemNetwork::default();
     let workers = workers(&config)?;
     let count = workers.len() as u64;
@@ -100,6 +106,18 @@ async fn up_one(config: Config, levels: logging::Levels) -> Result<(), Failure> 
     process.complete();
     announce(&process, &config, address).await?;
     serve::finish(process).await
+}
+
+/// The bus of one process: its own, or the server that `--nats` names.
+async fn bus(config: &Config) -> Result<Arc<dyn Bus>, Failure> {
+    let Some(url) = &config.up.nats else {
+        return Ok(MemServer::with_max_payload(PAYLOAD_MAX).connect());
+    };
+    let settings = Nats {
+        url: vec![url.clone()],
+        ..config.nats.clone()
+    };
+    connect(&nats_config(&settings, "thalamus-up")?).await
 }
 
 async fn up_processes(config: Config, levels: logging::Levels) -> Result<(), Failure> {
@@ -160,6 +178,9 @@ async fn announce(process: &Process, config: &Config, address: SocketAddr) -> an
         "  pools  prefill {}, decode {}, worker {}",
         config.up.prefill, config.up.decode, config.up.worker
     );
+    if let Some(url) = &config.up.nats {
+        println!("  nats   {url} (subjects thalamus.v1.>)");
+    }
     println!(
         "  admin  {} (thalamus ctl node ls)",
         process.admin_address()

@@ -86,20 +86,18 @@ fn cells(
     let missing = (setting.needs_nats() && !nats) || (setting.needs_ucx() && !ucx);
     if missing {
         let skipped = || Ok("skipped: not on this machine".to_owned());
-        let all = start
-            .manners()
-            .iter()
-            .map(|m| cell(Door::Http, *m, skipped()));
+        let doors = setting.doors(nats).iter();
+        let all = doors.flat_map(|d| start.manners().iter().map(|m| cell(*d, *m, skipped())));
         return all.collect();
     }
     let started =
-        Reference::of(checkpoint).and_then(|reference| started(reference, setting, start));
+        Reference::of(checkpoint).and_then(|reference| started(reference, setting, start, nats));
     let (reference, running) = match started {
         Ok(started) => started,
         Err(error) => return vec![cell(Door::Http, start.manners()[0], Err(error))],
     };
-    let mut cells = Vec::with_capacity(setting.doors().len() * start.manners().len());
-    for door in setting.doors() {
+    let mut cells = Vec::with_capacity(setting.doors(nats).len() * start.manners().len());
+    for door in setting.doors(nats) {
         for manner in start.manners() {
             let outcome = manner.judge(&running, *door, &reference);
             cells.push(cell(*door, *manner, outcome));
@@ -109,8 +107,13 @@ fn cells(
 }
 
 /// A cluster whose workers know each other.
-fn started(reference: Reference, setting: Setting, start: Start) -> Result<(Reference, Running)> {
-    let running = Running::start(setting, reference.checkpoint, start)?;
+fn started(
+    reference: Reference,
+    setting: Setting,
+    start: Start,
+    nats: bool,
+) -> Result<(Reference, Running)> {
+    let running = Running::start(setting, reference.checkpoint, start, nats)?;
     running.warm_up(&reference)?;
     Ok((reference, running))
 }

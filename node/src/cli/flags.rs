@@ -57,6 +57,9 @@ flags! {
         "backend" => "worker.backend", "NAME";
         "quantize" => "worker.quantize", "none|int8";
         "processes" => "up.processes", "true|false";
+        "nats" => "up.nats", "URL";
+        "nats-creds" => "nats.creds_file", "FILE";
+        "cluster" => "cluster", "NAME";
         "fabric" => "fabric.kind", "auto|memory|shm|ucx";
         "log" => "log.filter", "FILTER";
     }

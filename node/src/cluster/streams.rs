@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use actors::{ShellMsg, gateway::GatewayRef};
@@ -147,6 +148,10 @@ impl actors::gateway::Doors for Streams {
                 })
                 .await;
         });
+    }
+
+    fn let_go(&self, after: Duration) {
+        metrics::histogram!("thalamus_cancel_to_free_seconds").record(after);
     }
 
     fn all_lost(&self) {

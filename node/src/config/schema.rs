@@ -242,6 +242,8 @@ settings! {
         worker: u32 = "0", within(0..=UP_MAX);
         /// Each node in a process of its own, over a real nats-server.
         processes: bool = "false", any();
+        /// Server that one process puts its control and its public subjects on; a bus of its own when absent.
+        nats: Option<NatsUrl> = "", any();
     }
 }
 

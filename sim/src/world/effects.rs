@@ -41,7 +41,7 @@ impl World {
             }
             gateway::Effect::Probe(node) => self.probe(me, node),
             gateway::Effect::Fact(fact) => self.fact(&fact),
-            gateway::Effect::Drained => {}
+            gateway::Effect::LetGo { .. } | gateway::Effect::Drained => {}
         }
     }
 

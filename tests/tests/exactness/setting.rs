@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -29,8 +29,6 @@ const HEARD_WITHIN: Duration = Duration::from_secs(20);
 pub(super) enum Setting {
     /// `up` with one worker that does both.
     Aggregated,
-    /// `serve` with all roles in one process, on a real server: here the one-process way has a NATS door.
-    AggregatedServed,
     /// `up` with a prefill and a decode worker in one process.
     OneProcess,
     /// Two worker processes over shared memory.
@@ -40,27 +38,27 @@ pub(super) enum Setting {
 }
 
 impl Setting {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 4] = [
         Self::Aggregated,
-        Self::AggregatedServed,
         Self::OneProcess,
         Self::SharedMemory,
         Self::Ucx,
     ];
 
-    /// Doors that a client outside can reach: in one process `up` keeps its bus to itself.
-    pub(super) const fn doors(self) -> &'static [Door] {
+    /// Doors that a client outside can reach: in one process, NATS only where there is a server to join.
+    pub(super) const fn doors(self, nats: bool) -> &'static [Door] {
         match self {
-            Self::Aggregated | Self::OneProcess => &[Door::Http],
-            Self::AggregatedServed => &[Door::Nats],
-            Self::SharedMemory | Self::Ucx => &[Door::Http, Door::Nats],
+            Self::Aggregated | Self::OneProcess if !nats => &[Door::Http],
+            Self::Aggregated | Self::OneProcess | Self::SharedMemory | Self::Ucx => {
+                &[Door::Http, Door::Nats]
+            }
         }
     }
 
     /// Prefill and decode are different workers.
     pub(super) const fn is_disaggregated(self) -> bool {
         match self {
-            Self::Aggregated | Self::AggregatedServed => false,
+            Self::Aggregated => false,
             Self::OneProcess | Self::SharedMemory | Self::Ucx => true,
         }
     }
@@ -68,7 +66,7 @@ impl Setting {
     pub(super) const fn needs_nats(self) -> bool {
         match self {
             Self::Aggregated | Self::OneProcess => false,
-            Self::AggregatedServed | Self::SharedMemory | Self::Ucx => true,
+            Self::SharedMemory | Self::Ucx => true,
         }
     }
 
@@ -79,7 +77,6 @@ impl Setting {
     const fn args(self) -> &'static [&'static str] {
         match self {
             Self::Aggregated => &["--prefill", "0", "--decode", "0", "--worker", "1"],
-            Self::AggregatedServed => &["--role", "gateway,router,worker"],
             Self::OneProcess => &[
                 "--prefill",
                 "1",
@@ -118,7 +115,6 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Aggregated => "aggregated, one process",
-            Self::AggregatedServed => "aggregated, served",
             Self::OneProcess => "disaggregated, one process",
             Self::SharedMemory => "two processes, shared memory",
             Self::Ucx => "two processes, UCX tcp",
@@ -137,7 +133,13 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(setting: Setting, checkpoint: &str, start: Start) -> Result<Self> {
+    /// Starts it; one process joins a real server where there is one.
+    pub(super) fn start(
+        setting: Setting,
+        checkpoint: &str,
+        start: Start,
+        nats: bool,
+    ) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let folder = tempfile::Builder::new().prefix("th-").tempdir()?;
         let model = repository()
@@ -156,7 +158,7 @@ impl Running {
         args.extend_from_slice(setting.args());
         args.extend_from_slice(start.args());
         let (front, login, server) = match setting {
-            Setting::AggregatedServed => {
+            Setting::Aggregated | Setting::OneProcess if nats => {
                 let server = runtime.block_on(NatsServer::start(ServerSettings::default()))?;
                 let config = server.config();
                 let user = config.user.unwrap_or_default();
@@ -166,15 +168,15 @@ impl Running {
                     user,
                     password,
                 };
-                let front = serve(&args, &login, folder.path())?;
+                let front = joined(&args, &login, folder.path())?;
                 (front, Some(login), Some(server))
             }
+            Setting::Aggregated | Setting::OneProcess => (Thalamus::up(&args)?, None, None),
             Setting::SharedMemory | Setting::Ucx => {
                 let front = Thalamus::up(&args)?;
                 let login = printed_login(&front.said)?;
                 (front, Some(login), None)
             }
-            Setting::Aggregated | Setting::OneProcess => (Thalamus::up(&args)?, None, None),
         };
         Ok(Self {
             setting,
@@ -222,7 +224,8 @@ impl Running {
     }
 }
 
-fn serve(args: &[&str], login: &Login, folder: &std::path::Path) -> Result<Thalamus> {
+/// `up --nats` on this server.
+fn joined(args: &[&str], login: &Login, folder: &Path) -> Result<Thalamus> {
     let file = folder.join("password").display().to_string();
     std::fs::write(&file, &login.password)?;
     let mut all = vec!["--nats", login.url.as_str()];
@@ -231,7 +234,7 @@ fn serve(args: &[&str], login: &Login, folder: &std::path::Path) -> Result<Thala
         ("THALAMUS_NATS_USER", login.user.as_str()),
         ("THALAMUS_NATS_PASSWORD_FILE", &file),
     ];
-    Thalamus::serve(&all, folder, &variables)
+    Thalamus::up_logging(&all, &variables, std::process::Stdio::inherit())
 }
 
 /// What `up --processes` says about the server that it started.

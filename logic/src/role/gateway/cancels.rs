@@ -18,6 +18,8 @@ pub(super) type CancelKey = (RequestId, Attempt, Placement, NodeRef);
 pub(super) struct CancelRow {
     pub(super) again_at: Micros,
     forget_at: Micros,
+    /// When it was first sent.
+    since: Micros,
 }
 
 impl Gateway {
@@ -26,6 +28,7 @@ impl Gateway {
         let row = self.cancels.entry(key).or_insert(CancelRow {
             again_at: now,
             forget_at: now.after(DEADLINE_MAX_US),
+            since: now,
         });
         row.again_at = now.after(REPEAT_US);
         let (request, attempt, placement, node) = key;
@@ -42,6 +45,14 @@ impl Gateway {
             meta,
             message,
         }));
+    }
+
+    /// The holder does not know the placement (any more): what it held is free.
+    pub(super) fn cancel_confirmed(&mut self, now: Micros, key: CancelKey, out: &mut Vec<Effect>) {
+        if let Some(row) = self.cancels.remove(&key) {
+            let after_us = now.since(row.since);
+            out.push(Effect::LetGo { after_us });
+        }
     }
 
     pub(super) fn expire_cancels(&mut self, now: Micros, out: &mut Vec<Effect>) {

@@ -73,6 +73,11 @@ pub enum Effect {
         /// When to try again, for refusals.
         retry_after_ms: Option<u32>,
     },
+    /// A holder confirmed that it has let go of what was cancelled.
+    LetGo {
+        /// Time since it was first told to.
+        after_us: u64,
+    },
     /// Ask that node's subject whether anybody is there.
     Probe(NodeRef),
     /// Something that a person may want to follow.

@@ -30,7 +30,7 @@ impl Gateway {
             AnyMessage::Rejected(rejected) => self.rejected(now, meta, &rejected, out),
             AnyMessage::Unknown(unknown) => {
                 let key = (meta.request, meta.attempt, unknown.placement, meta.from);
-                self.cancels.remove(&key);
+                self.cancel_confirmed(now, key, out);
                 if self.owns(meta.request, meta.from, meta.attempt, unknown.placement) {
                     self.owner_lost(now, meta.request, out);
                 }
