@@ -12,7 +12,7 @@ mod recent;
 mod shape;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bus_schemas::{
     Meta, NodeId, NodeRef, Role, Roles,
@@ -122,6 +122,8 @@ pub struct Counters {
 pub struct Router {
     config: Config,
     members: Members,
+    /// Models that some worker has served.
+    models: BTreeSet<String>,
     index: KvIndex,
     ledgers: BTreeMap<NodeId, Ledger>,
     placings: BTreeMap<PlacingKey, Placing>,
@@ -143,7 +145,8 @@ impl Router {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            members: Members::new(LEASE_US),
+            members: Members::new(config.me, LEASE_US),
+            models: BTreeSet::new(),
             index: KvIndex::default(),
             ledgers: BTreeMap::new(),
             placings: BTreeMap::new(),

@@ -36,8 +36,10 @@ impl Worker {
         if !self.config.roles.has(Role::Decode) || spec.model != self.config.model {
             return Err(RefuseReason::UnknownModel);
         }
-        if self.intake != Intake::Open {
-            return Err(RefuseReason::Draining);
+        match self.intake {
+            Intake::Open => {}
+            Intake::Cordoned => return Err(RefuseReason::NoCapacity),
+            Intake::Draining => return Err(RefuseReason::Draining),
         }
         if meta.remaining_us == 0 {
             return Err(RefuseReason::Expired);
