@@ -4,3 +4,5 @@
 mod bench;
 #[path = "worker/helper.rs"]
 mod helper;
+#[path = "worker/poison.rs"]
+mod poison;

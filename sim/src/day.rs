@@ -62,6 +62,10 @@ pub struct Report {
     pub blocks_taken: u64,
     /// Choices preempted.
     pub preemptions: u64,
+    /// Owners that a gateway took for lost.
+    pub owners_lost: u64,
+    /// Requests that workers let go: cancelled, or their gateway taken for lost.
+    pub let_go: u64,
     /// What is wrong; nothing is the only good answer.
     pub faults: Vec<String>,
 }
@@ -112,6 +116,32 @@ pub fn live(seed: u64, log: Option<Log>) -> Report {
     hurt(&mut world, &mut rng);
     world.run(Micros(STORM_US));
     world.faults = Faults::none();
+    world.run(Micros(REST_US));
+    report(seed, &world, &specs)
+}
+
+/// A day without any fault but one: the bus stands still for `for_us` while requests run.
+#[must_use]
+pub fn with_held_bus(seed: u64, for_us: u64) -> Report {
+    let mut rng = Rng::new(seed);
+    let mut world = World::new(rng.next(), Faults::none(), BLOCK_TOKENS as usize, None);
+    let shape = Shape {
+        prefills: 1,
+        slots: 600,
+        drill: None,
+        requests: 40, // one worker promises no more at once
+        ..Shape::draw(&mut rng)
+    };
+    let gateways = build(&mut world, shape);
+    let at = Micros(3_000_000 + rng.below(500_000));
+    let mut specs = Vec::new();
+    for number in 0..shape.requests {
+        let spec = spec_of(&mut rng, number);
+        let sent = Micros(at.0 - 5_000 - rng.below(20_000));
+        world.submit(sent, gateways[0], spec.clone());
+        specs.push(spec);
+    }
+    world.hold_bus(at, for_us);
     world.run(Micros(REST_US));
     report(seed, &world, &specs)
 }
@@ -201,34 +231,7 @@ fn worker_of(me: NodeRef, roles: Roles, shape: Shape) -> Brain {
 fn load(world: &mut World, rng: &mut Rng, shape: Shape, gateways: &[NodeId]) -> Vec<RequestSpec> {
     let mut specs = Vec::new();
     for i in 0..shape.requests {
-        let shared = rng.percent(50);
-        let len = 1 + rng.below(40);
-        let prompt = (0..len)
-            .map(|p| {
-                let from = if shared && p < 20 { p } else { rng.next() };
-                u32::try_from(from % 900).unwrap_or(0)
-            })
-            .collect();
-        let spec = RequestSpec {
-            request: RequestId(u128::from(i) + 1),
-            model: "m".into(),
-            tenant: String::new(),
-            salt: String::new(),
-            prompt,
-            choices: if rng.percent(20) {
-                1 + u16::try_from(rng.below(3)).unwrap_or(0)
-            } else {
-                1
-            },
-            sampling: Sampling {
-                seed: rng.next(),
-                ..Sampling::greedy()
-            },
-            stops: Stops::default(),
-            max_tokens: u32::try_from(1 + rng.below(20)).unwrap_or(1),
-            priority: 0,
-            trace: Trace::default(),
-        };
+        let spec = spec_of(rng, i);
         let pick = usize::try_from(rng.below(gateways.len() as u64)).unwrap_or(0);
         let at = Micros(600_000 + rng.below(STORM_US - 1_000_000));
         if rng.percent(20) {
@@ -240,8 +243,43 @@ fn load(world: &mut World, rng: &mut Rng, shape: Shape, gateways: &[NodeId]) -> 
     specs
 }
 
-/// Crashes and freezes, of any node.
+fn spec_of(rng: &mut Rng, number: u64) -> RequestSpec {
+    let shared = rng.percent(50);
+    let len = 1 + rng.below(40);
+    let prompt = (0..len)
+        .map(|p| {
+            let from = if shared && p < 20 { p } else { rng.next() };
+            u32::try_from(from % 900).unwrap_or(0)
+        })
+        .collect();
+    RequestSpec {
+        request: RequestId(u128::from(number) + 1),
+        model: "m".into(),
+        tenant: String::new(),
+        salt: String::new(),
+        prompt,
+        choices: if rng.percent(20) {
+            1 + u16::try_from(rng.below(3)).unwrap_or(0)
+        } else {
+            1
+        },
+        sampling: Sampling {
+            seed: rng.next(),
+            ..Sampling::greedy()
+        },
+        stops: Stops::default(),
+        max_tokens: u32::try_from(1 + rng.below(20)).unwrap_or(1),
+        priority: 0,
+        trace: Trace::default(),
+    }
+}
+
+/// Crashes and freezes, of any node; on some days of the bus.
 fn hurt(world: &mut World, rng: &mut Rng) {
+    if rng.percent(20) {
+        let at = Micros(500_000 + rng.below(STORM_US - 1_000_000));
+        world.hold_bus(at, 1 + rng.below(5_000_000));
+    }
     let names: Vec<NodeId> = world.nodes.keys().copied().collect();
     for _ in 0..rng.below(5) {
         let node = names[usize::try_from(rng.below(names.len() as u64)).unwrap_or(0)];
@@ -264,6 +302,12 @@ fn report(seed: u64, world: &World, specs: &[RequestSpec]) -> Report {
         broken: 0,
         blocks_taken: 0,
         preemptions: 0,
+        owners_lost: world
+            .gateways()
+            .iter()
+            .map(|g| g.counters.owners_lost)
+            .sum(),
+        let_go: 0,
         faults: Vec::new(),
     };
     for spec in specs {
@@ -273,6 +317,7 @@ fn report(seed: u64, world: &World, specs: &[RequestSpec]) -> Report {
         let name = worker.me.node;
         report.blocks_taken += worker.counters.blocks_taken;
         report.preemptions += worker.counters.preemptions;
+        report.let_go += worker.counters.let_go;
         let counts = worker.audit.counts;
         if counts.free + counts.cached != counts.total {
             report

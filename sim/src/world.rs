@@ -12,7 +12,10 @@ mod post;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bus_schemas::{Attempt, Epoch, NodeId, NodeRef, Outcome, RequestId, RequestSpec};
-use logic::{Core, Micros, role::worker};
+use logic::{
+    Core, Micros,
+    role::{gateway, worker},
+};
 
 use self::{
     event::Event,
@@ -58,6 +61,8 @@ pub struct World {
     cancelled_takes: BTreeSet<(NodeRef, u64)>,
     /// Traces and their spans that were begun.
     spans: BTreeSet<(u128, u64)>,
+    /// The bus brings nothing before this moment.
+    held_until: Micros,
     serial: u64,
     rng: Rng,
     block_tokens: usize,
@@ -89,6 +94,7 @@ impl World {
             queue: BTreeMap::new(),
             cancelled_takes: BTreeSet::new(),
             spans: BTreeSet::new(),
+            held_until: Micros(0),
             serial: 0,
             rng: Rng::new(seed),
             block_tokens,
@@ -138,6 +144,11 @@ impl World {
     pub fn freeze(&mut self, at: Micros, node: NodeId, for_us: u64) {
         self.push(at, Event::Freeze(node));
         self.push(at.after(for_us), Event::Thaw(node));
+    }
+
+    /// The bus stands still from `at` for `for_us`, then brings what it was given meanwhile.
+    pub fn hold_bus(&mut self, at: Micros, for_us: u64) {
+        self.push(at, Event::HoldBus(at.after(for_us)));
     }
 
     fn push(&mut self, at: Micros, event: Event) {
@@ -204,6 +215,7 @@ impl World {
                 }
             }
             Event::Thaw(node) => self.thaw(node),
+            Event::HoldBus(until) => self.held_until = self.held_until.max(until),
         }
     }
 
@@ -336,6 +348,18 @@ impl World {
             .filter_map(|n| match &n.brain {
                 Some(Brain::Worker(core)) => Some(core.snapshot()),
                 Some(Brain::Gateway(_) | Brain::Router(_)) | None => None,
+            })
+            .collect()
+    }
+
+    /// Gateways' snapshots.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<gateway::Snapshot> {
+        self.nodes
+            .values()
+            .filter_map(|n| match &n.brain {
+                Some(Brain::Gateway(core)) => Some(core.snapshot()),
+                Some(Brain::Router(_) | Brain::Worker(_)) | None => None,
             })
             .collect()
     }

@@ -1,6 +1,6 @@
 //! Seeded days of a whole cluster. A failure prints the seed that repeats it.
 
-use sim::day::live;
+use sim::day::{live, with_held_bus};
 
 /// Days lived through by every test run.
 const SEEDS: u64 = 200;
@@ -36,5 +36,16 @@ fn every_request_and_every_block_comes_to_one_end() {
 fn the_same_seed_gives_the_same_day() {
     for seed in [3, 17, 101] {
         assert_eq!(live(seed, None), live(seed, None));
+    }
+}
+
+#[test]
+fn a_bus_that_stands_still_costs_time_and_nothing_else() {
+    for seed in 0..20 {
+        let report = with_held_bus(seed, 5_000_000);
+        assert_eq!(report.faults, Vec::<String>::new(), "seed {seed}");
+        assert_eq!((report.completed, report.otherwise), (40, 0), "seed {seed}");
+        assert_eq!(report.owners_lost, 0, "no migration, seed {seed}");
+        assert_eq!(report.let_go, 0, "no orphan, seed {seed}");
     }
 }

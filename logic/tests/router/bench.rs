@@ -47,12 +47,22 @@ impl Bench {
         out
     }
 
+    /// The bus brings a node its own beats, too.
+    fn letter_of(&mut self, beat: Outgoing, out: &mut Vec<Effect>) {
+        let input = Input::Letter(beat.meta, beat.message);
+        self.router.handle(self.now, input, out);
+    }
+
     pub(crate) fn pass(&mut self, us: u64) -> Vec<Effect> {
         let mut out = Vec::new();
         let end = self.now.after(us);
         while let Some(at) = self.router.deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
+            let said = out.len();
             self.router.expire(self.now, &mut out);
+            for beat in beats(&out[said..]) {
+                self.letter_of(beat, &mut out);
+            }
         }
         self.now = end;
         out
@@ -200,4 +210,12 @@ pub(crate) fn beat_of(worker: &str) -> Beat {
         unreachable: Vec::new(),
         admin: String::new(),
     }
+}
+
+fn beats(effects: &[Effect]) -> Vec<Outgoing> {
+    let of = |effect: &Effect| match effect {
+        Effect::Send(outgoing) if outgoing.dest == Dest::Beats => Some(outgoing.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(of).collect()
 }

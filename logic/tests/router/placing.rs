@@ -125,7 +125,10 @@ fn the_reason_of_a_rejection_says_what_is_wrong() {
 
 #[test]
 fn workers_that_take_nothing_are_not_asked() {
-    for intake in [Intake::Cordoned, Intake::Draining] {
+    for (intake, reason) in [
+        (Intake::Cordoned, RefuseReason::NoCapacity),
+        (Intake::Draining, RefuseReason::Draining),
+    ] {
         let mut bench = Bench::with(&["d2"]);
         bench.beat(
             node("d1"),
@@ -145,10 +148,7 @@ fn workers_that_take_nothing_are_not_asked() {
                 ..beat_of("d2")
             },
         );
-        assert_eq!(
-            rejected(&bench.admit(99, 1, admit(99))),
-            Some(RefuseReason::Draining)
-        );
+        assert_eq!(rejected(&bench.admit(99, 1, admit(99))), Some(reason));
     }
 }
 
@@ -203,8 +203,33 @@ fn bookings_and_unanswered_attempts_end_with_a_lease_and_covered_ones_sooner() {
             },
         );
     }
-    assert_eq!(bench.state().nodes.len(), 1);
+    assert_eq!(
+        bench.state().nodes.len(),
+        2,
+        "the worker and the router itself"
+    );
     assert_eq!((bench.state().bookings, bench.state().placing), (0, 0));
+}
+
+#[test]
+fn a_model_of_which_nobody_was_ever_heard_is_unknown_and_one_whose_workers_are_gone_is_not() {
+    let mut bench = Bench::with(&["d1"]);
+    let mut other = admit(7);
+    other.spec.model.push('x');
+    assert_eq!(
+        rejected(&bench.admit(7, 1, other.clone())),
+        Some(RefuseReason::NoCapacity),
+        "it has only just begun to listen"
+    );
+    bench.pass(LEASE_US);
+    assert_eq!(
+        rejected(&bench.admit(7, 2, other)),
+        Some(RefuseReason::UnknownModel)
+    );
+    assert_eq!(
+        rejected(&bench.admit(8, 1, admit(8))),
+        Some(RefuseReason::NoCapacity)
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use logic::{
     Core, Micros,
     batch::StepPlan,
     role::{
-        Outgoing,
+        Dest, Outgoing,
         worker::{Config, Effect, Input, Snapshot, Worker},
     },
     text::Vocabulary,
@@ -94,13 +94,23 @@ impl Bench {
         self.input(Input::Letter(meta, message.into()))
     }
 
+    /// The bus brings a node its own beats, too.
+    fn letter_of(&mut self, beat: Outgoing, out: &mut Vec<Effect>) {
+        let input = Input::Letter(beat.meta, beat.message);
+        self.worker.handle(self.now, input, out);
+    }
+
     /// Time passes; what is due is done.
     pub(crate) fn pass(&mut self, us: u64) -> Vec<Effect> {
         let mut out = Vec::new();
         let until = self.now.after(us);
         while let Some(at) = self.worker.deadline().filter(|at| *at <= until) {
             self.now = at.max(self.now.after(1));
+            let said = out.len();
             self.worker.expire(self.now, &mut out);
+            for beat in beats(&out[said..]) {
+                self.letter_of(beat, &mut out);
+            }
         }
         self.now = until;
         out
@@ -223,4 +233,12 @@ pub(crate) fn step(effects: &[Effect]) -> Option<&StepPlan> {
         Effect::Step(plan) => Some(plan),
         _ => None,
     })
+}
+
+fn beats(effects: &[Effect]) -> Vec<Outgoing> {
+    let of = |effect: &Effect| match effect {
+        Effect::Send(outgoing) if outgoing.dest == Dest::Beats => Some(outgoing.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(of).collect()
 }

@@ -4,7 +4,7 @@ use bus_schemas::{
     Meta, NodeId, NodeRef, RequestId, RequestSpec, Ticket,
     messages::{AnyMessage, SlotRef},
 };
-use logic::batch::StepPlan;
+use logic::{Micros, batch::StepPlan};
 
 /// Something that happens at a moment.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ pub(super) enum Event {
     Restart(NodeId),
     Freeze(NodeId),
     Thaw(NodeId),
+    HoldBus(Micros),
 }
 
 impl Event {
@@ -50,7 +51,11 @@ impl Event {
             Self::Wake(node) | Self::Step(node, _) | Self::Settle(node, _) => Some(node.node),
             Self::Land { to, .. } | Self::Gone { to, .. } => Some(to.node),
             Self::Submit { gateway, .. } | Self::Cancel { gateway, .. } => Some(*gateway),
-            Self::Crash(_) | Self::Restart(_) | Self::Freeze(_) | Self::Thaw(_) => None,
+            Self::Crash(_)
+            | Self::Restart(_)
+            | Self::Freeze(_)
+            | Self::Thaw(_)
+            | Self::HoldBus(_) => None,
         }
     }
 }

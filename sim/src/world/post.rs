@@ -1,4 +1,4 @@
-//! The bus between nodes: it loses, repeats and delays, and says when nobody listens.
+//! The bus between nodes: it loses, repeats, delays and stands still, and says when nobody listens.
 //!
 //! It never reads a letter.
 
@@ -14,7 +14,8 @@ impl World {
             .nodes
             .get(&node.node)
             .is_some_and(|n| n.brain.is_some() && n.me == node);
-        if !lives {
+        // Of a bus that stands still no answer comes in time, which says nothing.
+        if !lives && self.held_until <= self.now {
             self.push(self.now.after(300), Event::Gone { to: me, node });
         }
     }
@@ -28,12 +29,7 @@ impl World {
         assert_eq!(meta.from, from, "law 5: every letter names its sender");
         let targets: Vec<NodeId> = match dest {
             Dest::Node(node) => vec![node],
-            Dest::Beats => self
-                .nodes
-                .keys()
-                .copied()
-                .filter(|n| *n != from.node)
-                .collect(),
+            Dest::Beats => self.nodes.keys().copied().collect(),
             Dest::Notices => self.named(|b| matches!(b, Brain::Router(_))),
             Dest::AnyRouter => {
                 let routers = self.named(|b| matches!(b, Brain::Router(_)));
@@ -60,7 +56,7 @@ impl World {
                     meta,
                     message: message.clone(),
                 };
-                self.push(self.now.after(wait), letter);
+                self.push(self.now.max(self.held_until).after(wait), letter);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bus_schemas::{
     Meta, NodeRef, Outcome, RefuseReason, RequestId, RequestSpec, Role, Roles,
-    limits::{BEAT_US, DEADLINE_MAX_US},
+    limits::{BEAT_US, DEADLINE_MAX_US, LEASE_US},
     messages::{Beat, Intake, Load},
     spec::FailReason,
 };
@@ -53,7 +53,7 @@ impl Gateway {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            members: Members::new(bus_schemas::limits::LEASE_US),
+            members: Members::new(config.me, LEASE_US),
             open: BTreeMap::new(),
             timers: BTreeSet::new(),
             cancels: BTreeMap::new(),

@@ -20,6 +20,9 @@ const ASK_US: u64 = 1_000_000;
 /// Longest pause between two admissions of one request: a joined worker is found within this time.
 const ADMIT_RETRY_MAX_US: u64 = 4_000_000;
 
+/// Deaths of owners after which a request runs alone, so that a poisonous one does not take the pool along.
+const ALONE_AFTER: u32 = 2;
+
 /// No router has answered for this long: there is none. Longer than two leases, so that a restart is survived.
 const SILENCE_US: u64 = 5_000_000;
 /// What a client is told where nobody gave a better hint.
@@ -184,7 +187,7 @@ impl Open {
             emitted: self.emitted.clone(),
             ended,
             avoid: self.avoid.clone(),
-            alone: self.deaths >= 2,
+            alone: self.deaths >= ALONE_AFTER,
         }
     }
 
@@ -352,7 +355,11 @@ impl Open {
     fn patience(&self, waited: u64, patience_us: u64) -> Due {
         match self.rejection {
             Some(r) if waited >= patience_us => {
-                let reason = super::failure_of(r.reason);
+                let reason = if self.deaths >= ALONE_AFTER {
+                    FailReason::WorkerLost
+                } else {
+                    super::failure_of(r.reason)
+                };
                 Due::GiveUp {
                     reason,
                     retry_after_ms: r.retry_after_ms,

@@ -12,7 +12,7 @@ mod recent;
 mod shape;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bus_schemas::{
     Meta, NodeId, NodeRef, Role, Roles,
@@ -124,6 +124,8 @@ pub struct Router {
     config: Config,
     members: Members,
     pools: Pools,
+    /// Models that some worker has served.
+    models: BTreeSet<String>,
     index: KvIndex,
     ledgers: BTreeMap<NodeId, Ledger>,
     placings: BTreeMap<PlacingKey, Placing>,
@@ -145,8 +147,9 @@ impl Router {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            members: Members::new(LEASE_US),
+            members: Members::new(config.me, LEASE_US),
             pools: Pools::default(),
+            models: BTreeSet::new(),
             index: KvIndex::keyed(config.me.epoch.0),
             ledgers: BTreeMap::new(),
             placings: BTreeMap::new(),

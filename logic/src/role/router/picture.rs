@@ -21,6 +21,7 @@ const ASKING_MAX: usize = 16;
 impl Router {
     pub(super) fn heard(&mut self, now: Micros, from: NodeRef, beat: Beat, out: &mut Vec<Effect>) {
         let number = beat.notice;
+        self.remember_model(&beat.model);
         let is_worker = beat.roles.has(Role::Decode) || beat.roles.has(Role::Prefill);
         let observed = self.members.observe(now, from, beat);
         if let Some(member) = self.members.get(from.node).filter(|m| m.me == from) {

@@ -262,7 +262,7 @@ impl Router {
             return;
         };
         let blocks_least = shape.blocks(majority.map_or(0, |(_, block_tokens)| block_tokens));
-        let (reason, retry_ms) = self.why_not(&placing.admit.spec.model, blocks_least);
+        let (reason, retry_ms) = self.why_not(now, &placing.admit.spec.model, blocks_least);
         let reason = match placing.refused {
             _ if placing.deadline <= now => RefuseReason::Expired,
             Some(word) if reason == RefuseReason::Full => word,

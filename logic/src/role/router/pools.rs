@@ -9,6 +9,7 @@ use bus_schemas::{NodeId, NodeRef, RefuseReason, Role, messages::Intake};
 
 use super::{Router, bookings::Bookings};
 use crate::{
+    core::Micros,
     member::Member,
     place::{Candidate, NodeLoad},
 };
@@ -17,6 +18,9 @@ use crate::{
 pub(super) const RETRY_MS: u32 = 500;
 /// Bounds of the hint that a queue's length gives.
 const RETRY_MS_RANGE: (u32, u32) = (50, 30_000);
+
+/// Models whose names are remembered: far more than a cluster serves. Beyond it none is called unknown.
+const MODELS_MAX: usize = 1024;
 
 /// What all workers of a pool must agree on: the card and the tokens of a block.
 pub(super) type Kind = (u64, u32);
@@ -146,6 +150,14 @@ impl Pool {
 }
 
 impl Router {
+    /// A worker serves this model.
+    pub(super) fn remember_model(&mut self, model: &str) {
+        let is_new = !model.is_empty() && !self.models.contains(model);
+        if is_new && self.models.len() < MODELS_MAX {
+            self.models.insert(model.to_owned());
+        }
+    }
+
     fn pool(&self, model: &str) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |m| m.beat.model == model)
     }
@@ -161,8 +173,14 @@ impl Router {
 
     /// Why no worker of a model takes a request that needs `blocks_least`, and after how many milliseconds to try again.
     ///
-    /// A model of which nobody is heard may be starting: that is no capacity, and passes.
-    pub(super) fn why_not(&self, model: &str, blocks_least: u32) -> (RefuseReason, u32) {
+    /// A model whose workers are gone may come back, and so may one that this router had no time to hear of: that
+    /// is no capacity, and passes. One of which it never heard does not exist. Cordoned workers are no capacity, too.
+    pub(super) fn why_not(
+        &self,
+        now: Micros,
+        model: &str,
+        blocks_least: u32,
+    ) -> (RefuseReason, u32) {
         let majority = self.majority(model);
         let owners: Vec<&Member> = self
             .pool(model)
@@ -173,10 +191,16 @@ impl Router {
             .filter(|m| m.beat.intake == Intake::Open)
             .map(|m| self.bookings.load(m.me, m.beat.load))
             .collect();
-        if owners.is_empty() {
+        let heard_enough = self.members.is_judging(now) && self.models.len() < MODELS_MAX;
+        let leaving = |m: &&Member| m.beat.intake == Intake::Draining;
+        if owners.is_empty() && heard_enough && !self.models.contains(model) {
+            (RefuseReason::UnknownModel, 0)
+        } else if owners.is_empty() {
             (RefuseReason::NoCapacity, RETRY_MS)
-        } else if open.is_empty() {
+        } else if open.is_empty() && owners.iter().all(leaving) {
             (RefuseReason::Draining, RETRY_MS)
+        } else if open.is_empty() {
+            (RefuseReason::NoCapacity, RETRY_MS)
         } else if open
             .iter()
             .all(|node| node.load.blocks_total < blocks_least)

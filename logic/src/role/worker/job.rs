@@ -114,6 +114,8 @@ pub(super) struct Job {
     /// Items that have been put into a letter.
     pub(super) sent: usize,
     pub(super) failed: bool,
+    /// Two owners died under it: nothing else is taken while it is here.
+    pub(super) alone: bool,
 }
 
 impl Job {

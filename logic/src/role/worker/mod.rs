@@ -101,7 +101,7 @@ impl Worker {
     pub fn new(config: Config) -> Self {
         Self {
             pool: Pool::new(config.slots, &config.quarantined),
-            members: Members::new(LEASE_US),
+            members: Members::new(config.me, LEASE_US),
             jobs: BTreeMap::new(),
             by_key: BTreeMap::new(),
             by_ticket: BTreeMap::new(),

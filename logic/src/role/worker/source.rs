@@ -162,7 +162,7 @@ impl Worker {
         if longest >= self.config.context_tokens as usize {
             return Err(RefuseReason::TooLarge);
         }
-        if self.sources.len() >= self.config.jobs_max {
+        if self.is_kept_apart() || self.sources.len() >= self.config.jobs_max {
             return Err(RefuseReason::Full);
         }
         Ok(())

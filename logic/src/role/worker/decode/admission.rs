@@ -36,8 +36,10 @@ impl Worker {
         if !self.config.roles.has(Role::Decode) || spec.model != self.config.model {
             return Err(RefuseReason::UnknownModel);
         }
-        if self.intake != Intake::Open {
-            return Err(RefuseReason::Draining);
+        match self.intake {
+            Intake::Open => {}
+            Intake::Cordoned => return Err(RefuseReason::NoCapacity),
+            Intake::Draining => return Err(RefuseReason::Draining),
         }
         if meta.remaining_us == 0 {
             return Err(RefuseReason::Expired);
@@ -60,10 +62,16 @@ impl Worker {
         if spec.prompt.len() >= self.config.context_tokens as usize {
             return Err(RefuseReason::TooLarge);
         }
-        if self.jobs.len() >= self.config.jobs_max {
+        let crowded = reserve.admit.alone && !(self.jobs.is_empty() && self.sources.is_empty());
+        if crowded || self.is_kept_apart() || self.jobs.len() >= self.config.jobs_max {
             return Err(RefuseReason::Full);
         }
         Ok(())
+    }
+
+    /// A request runs here that may take its worker along: nobody else's is put beside it.
+    pub(in crate::role::worker) fn is_kept_apart(&self) -> bool {
+        self.jobs.values().any(|job| job.alone)
     }
 
     pub(super) fn new_job(&self, span: Span, meta: &Meta, key: JobKey, reserve: Reserve) -> Job {
@@ -119,6 +127,7 @@ impl Worker {
             items: Vec::new(),
             sent: 0,
             failed: false,
+            alone: admit.alone,
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bus_schemas::{
     Meta, NodeRef, Ticket,
-    limits::{TICKET_GRACE_US, TICKET_US},
+    limits::{LEASE_US, TICKET_GRACE_US, TICKET_US},
     messages::{Abort, Release, Released, SlotRef},
 };
 
@@ -230,11 +230,15 @@ impl Worker {
         ticket: Ticket,
         out: &mut Vec<Effect>,
     ) {
-        let Some(source) = self.sources.get(&ticket) else {
+        let Some(source) = self.sources.get_mut(&ticket) else {
             return;
         };
-        if source.deadline <= now || source.expires_at <= now {
+        // Silence ends a ticket only where it means something: else its holder gets one whole lease to be heard.
+        if source.deadline <= now || (source.expires_at <= now && self.members.is_judging(now)) {
             return self.abort_source(now, ticket, out);
+        }
+        if source.expires_at <= now {
+            source.expires_at = now.after(LEASE_US);
         }
         self.send_offers(now, ticket, out);
         self.schedule_source(ticket);
