@@ -29,12 +29,14 @@ BANK = [
     ("dry_run|simulate|preview", "bool", "Only try it. ; Change nothing.", "as a dry run"),
 ]
 
-# What such tools return: a field's name and its source.
+# What such tools return: a field's name, its source, and how an answer calls it.
 RESULTS = [
-    ("pressure", "num(1,900)"), ("weight", "num(1,900)"), ("score", "int(1,900)"), ("keeper", "person"),
-    ("height", "num(1,90)"), ("value", "int(1,900)"), ("place", "city"), ("due_on", "date"),
-    ("phase", "ready,waiting,done"), ("receipt", "code"), ("rank", "int(1,300)"), ("checked_by", "person"),
-    ("width", "num(1,90)"), ("ready_at", "time"), ("job", "code"), ("minutes", "int(1,300)"),
+    ("pressure", "num(1,900)", "pressure"), ("weight", "num(1,900)", "weight"),
+    ("score", "int(1,900)", "score"), ("keeper", "person", "keeper"), ("height", "num(1,90)", "height"),
+    ("value", "int(1,900)", "value"), ("place", "city", "place"), ("due_on", "date", "due date"),
+    ("phase", "ready,waiting,done", "phase"), ("receipt", "code", "receipt"), ("rank", "int(1,300)", "rank"),
+    ("checked_by", "person", "inspector"), ("width", "num(1,90)", "width"), ("job", "code", "job"),
+    ("ready_at", "time", "time when it is ready"), ("minutes", "int(1,300)", "time in minutes"),
 ]
 
 
@@ -93,9 +95,8 @@ def invent(rng, held=False, verb=None, noun=None):
     rng.shuffle(extras)
     plain = sentence(verb, spoken, extras)
     parameters = [which, *(parameter for parameter, _ in extras)]
-    gives = rng.sample(RESULTS, rng.choice([1, 1, 2]))
-    field = gives[0][0]
-    first = field.replace("_", " ")
+    returned = rng.sample(RESULTS, rng.choice([1, 1, 2]))
+    field, _, first = returned[0]
     return Kind(
         name=f"{verb} {noun}",
         group=noun,
@@ -103,7 +104,7 @@ def invent(rng, held=False, verb=None, noun=None):
         names=[f"{verb}_{noun}", f"{noun}_{verb}", f"do_{verb}_{noun}", f"{verb}_the_{noun}"],
         about=[f"{verb.capitalize()} a {noun}.", f"A tool to {verb} one {noun}."],
         parameters=parameters,
-        gives=gives,
+        gives=[(name, source) for name, source, _ in returned],
         asks=[
             f"{verb.capitalize()}{plain[len(verb):]}.",
             f"Can you {plain}?",

@@ -1,6 +1,7 @@
 """An endless stream of packed rows of ids, made in worker processes from seeds.
 
-Row `n` of worker `w` depends on the seed, `w` and `n` alone, so a resumed run goes on where it stopped. Each
+A worker's rows depend on the seed and its number alone; a resumed run goes on at the dialogue that did not fit
+into the last row taken, so it may repeat that dialogue's first turns. Each
 dialogue gives one text for each of its turns, as a server would render it then. No files are written.
 """
 

@@ -56,7 +56,8 @@ def person(rng):
 
 
 def code(rng):
-    letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
+    # No vowels: chance must spell no words.
+    letters = "".join(rng.choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(rng.randint(1, 3)))
     digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(2, 6)))
     return rng.choice([f"{letters}-{digits}", f"{letters}{digits}", f"{letters.lower()}_{digits}"])
 
@@ -71,7 +72,8 @@ def clock(rng):
 
 def email(rng):
     user = (rng.choice(FIRST) + rng.choice(["", ".", "_"]) + rng.choice(LAST + [invented(rng)])).lower()
-    return f"{user}@{invented(rng).lower()}.{rng.choice(['org', 'net', 'com', 'example'])}"
+    # Names that are reserved for examples, so that no address is anyone's.
+    return f"{user}@{invented(rng).lower()}.{rng.choice(['example', 'test', 'example.org', 'example.com'])}"
 
 
 def phone(rng):
@@ -140,9 +142,10 @@ OPEN = {
     "flight": lambda rng: f"{rng.choice('ABCDEFGHKLMQ')}{rng.choice('ABCFKLSTUXZ')}{rng.randint(100, 9999)}",
     "file": lambda rng: f"{rng.choice(['', 'docs/', 'tmp/', 'src/'])}{rng.choice(THINGS)}_{rng.randint(1, 99)}."
     + rng.choice(["txt", "md", "csv", "png", "json"]),
+    "photo": lambda rng: f"{rng.choice(THINGS)}_{rng.randint(1, 999)}.{rng.choice(['jpg', 'png'])}",
     "folder": lambda rng: f"/{rng.choice(['home', 'srv', 'data'])}/{invented(rng).lower()}/{rng.choice(THINGS)}",
     "slug": lambda rng: f"{rng.choice(THINGS)}-{invented(rng).lower()}",
-    "ticker": lambda rng: "".join(rng.choice("ABCDEFGHIKLMNOPRSTUVWXYZ") for _ in range(rng.randint(3, 5))),
+    "ticker": lambda rng: "".join(rng.choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(rng.randint(3, 5))),
     "team": lambda rng: f"{place(rng)} {rng.choice(['United', 'Rovers', 'Bears', 'Stars', 'Hawks', 'City'])}",
     "score": lambda rng: f"{rng.randint(0, 130)}:{rng.randint(0, 130)}",
     "medicine": lambda rng: invented(rng).lower() + rng.choice(["ol", "in", "ax", "ine"]),

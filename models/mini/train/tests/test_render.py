@@ -146,15 +146,21 @@ class Pieces(unittest.TestCase):
         self.assertEqual(len(vocabulary), 4096)
         self.assertFalse([one for one in vocabulary if sum(sign.isdigit() for sign in one) and len(one) > 1])
 
-    def test_rows_are_full_and_resume_where_they_stopped(self):
-        from stream import rows
+    def test_rows_are_full_and_resume_at_a_dialogue(self):
+        from stream import encode, rows, samples
 
         stream = rows(self.tokenizer, 2048, 7)
-        first, second, third = (next(stream) for _ in range(3))
-        for row in (first, second, third):
-            self.assertEqual([len(part) for part in row[1:]], [2048] * 3)
-        again = next(rows(self.tokenizer, 2048, 7, first=second[0]))
-        self.assertNotEqual(again[1], first[1])
+        for count, *row in (next(stream) for _ in range(3)):
+            self.assertEqual([len(part) for part in row], [2048] * 3)
+        _, again, *_ = next(rows(self.tokenizer, 2048, 7, first=count))
+        ids, _ = encode(self.tokenizer, next(samples(make_dialogue(f"7:{count}"))))
+        self.assertEqual(again[: len(ids)], ids)
+
+    def test_workers_share_no_dialogue(self):
+        from stream import rows
+
+        one, two = (next(rows(self.tokenizer, 2048, 7, worker, 2))[1] for worker in range(2))
+        self.assertNotEqual(one, two)
 
 
 if __name__ == "__main__":
