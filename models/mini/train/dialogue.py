@@ -79,10 +79,10 @@ def refer(template, noun, rng):
 class Scene:
     """Draws the turns of one dialogue."""
 
-    def __init__(self, rng, split, stratum):
+    def __init__(self, rng, split, stratum, easy):
         self.rng, self.split, self.stratum = rng, split, stratum
         self.tools, self.chain, self.before = [], None, None
-        count = rng.choice([1, 2, 2, 3, 3, 4, 5, TOOLS_MOST])
+        count = rng.choice([1, 2] if easy else [1, 2, 2, 3, 3, 4, 5, TOOLS_MOST])
         if rng.random() < 0.3:
             self.chain = self.draw_chain()
             for kind in (self.chain[0], self.chain[2]):
@@ -278,16 +278,16 @@ def system_line(rng, split):
     return "" if rng.random() < 0.25 else aside("system", rng, split)
 
 
-def make_dialogue(seed, split=TRAIN, stratum="train"):
-    """The dialogue of this seed."""
+def make_dialogue(seed, split=TRAIN, stratum="train", easy=False):
+    """The dialogue of this seed; an easy one has one turn and one or two tools."""
     rng = seeded("dialogue", stratum, seed)
     system = system_line(rng, split)
     if rng.random() < 0.04:
         return without_tools(rng, split, system)
-    scene = Scene(rng, split, stratum)
+    scene = Scene(rng, split, stratum, easy)
     tools = [tool.schema for tool in scene.tools]
     dialogue = Dialogue(system, tools, thinking=stratum != "train" or rng.random() < 0.9)
-    for _ in range(weighted(rng, TURNS)):
+    for _ in range(1 if easy else weighted(rng, TURNS)):
         dialogue.turns.append(scene.turn())
     return dialogue
 

@@ -51,7 +51,8 @@ def wire(message):
     if message["role"] == "assistant" and message.get("tool_calls"):
         calls = []
         for number, call in enumerate(message["tool_calls"]):
-            function = {**call["function"], "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}
+            arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+            function = {**call["function"], "arguments": arguments}
             calls.append({"id": f"call_{number}", "type": "function", "function": function})
         return {**message, "tool_calls": calls}
     return message
@@ -100,7 +101,10 @@ def results_for(calls, step):
 
 
 def as_message(output):
-    calls = [{"type": "function", "function": {"name": name, "arguments": arguments}} for name, arguments in output.calls]
+    calls = [
+        {"type": "function", "function": {"name": name, "arguments": arguments}}
+        for name, arguments in output.calls
+    ]
     message = {"role": "assistant", "content": output.content, "reasoning_content": output.thought}
     return {**message, "tool_calls": calls} if calls else message
 
@@ -117,7 +121,8 @@ def play_turn(server, dialogue, number, counts):
         if step is None:
             right = not output.calls and output.well_formed
             counts["calls_right"] += right
-            counts["answer_right"] += right and all(one in output.content for one in turn.must) and bool(output.content)
+            held = bool(output.content) and all(one in output.content for one in turn.must)
+            counts["answer_right"] += right and held
             return
         results = results_for(output.calls, step)
         if results is None or not output.well_formed:

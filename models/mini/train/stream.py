@@ -11,6 +11,9 @@ from dialogue import make_dialogue
 from render import messages, pieces
 
 IGNORE = -100
+# A run begins with so many easy dialogues, some 20 M tokens: copying is learnt sooner where there is little to
+# choose from.
+EASY = 60_000
 # Rows that wait for the trainer, for each worker.
 AHEAD = 64
 
@@ -35,7 +38,8 @@ def encoded_samples(tokenizer, seed, worker, workers, first):
     """Samples of every `workers`-th dialogue, from the `first` of this worker on."""
     count = first
     while True:
-        dialogue = make_dialogue(f"{seed}:{worker + count * workers}")
+        number = worker + count * workers
+        dialogue = make_dialogue(f"{seed}:{number}", easy=number < EASY)
         for found in samples(dialogue):
             yield count, encode(tokenizer, found)
         count += 1

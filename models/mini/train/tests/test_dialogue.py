@@ -108,6 +108,12 @@ class Dialogues(unittest.TestCase):
             self.assertEqual(make_dialogue(seed), make_dialogue(seed))
         self.assertNotEqual(make_dialogue(1), make_dialogue(2))
 
+    def test_easy_ones_are_short(self):
+        for seed in range(100):
+            dialogue = make_dialogue(seed, easy=True)
+            self.assertEqual(len(dialogue.turns), 1)
+            self.assertLessEqual(len(dialogue.tools), 2)
+
     def test_training_never_says_a_held_out_value(self):
         for seed in range(SEEDS):
             dialogue = make_dialogue(seed)
