@@ -18,7 +18,8 @@ from values import draw, pool, seeded
 TOOLS_MOST = 6
 # Shares of what a turn may be. A turn that cannot be made with the tools at hand becomes `single`.
 SCENARIOS = {"single": 34, "several": 14, "steps": 16, "error": 12, "none": 12, "talk": 7, "more": 5}
-TURNS = {1: 60, 2: 28, 3: 12}
+# How many turns. The long ones teach positions that the others never reach.
+TURNS = {1: 58, 2: 27, 3: 10, 6: 5}
 
 
 @dataclass

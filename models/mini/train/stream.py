@@ -1,8 +1,8 @@
 """An endless stream of packed rows of ids, made in worker processes from seeds.
 
 A worker's rows depend on the seed and its number alone; a resumed run goes on at the dialogue that did not fit
-into the last row taken, so it may repeat that dialogue's first turns. Each
-dialogue gives one text for each of its turns, as a server would render it then. No files are written.
+into the last row taken, so it may repeat that dialogue's first turns. Each of a dialogue's last turns gives a
+text of its own, as a server would render it then. No files are written.
 """
 
 import multiprocessing
@@ -11,6 +11,8 @@ from dialogue import make_dialogue
 from render import messages, pieces
 
 IGNORE = -100
+# Texts of one dialogue at most: each repeats the schemas, which cost most of the time.
+TURNS_MOST = 3
 # A run begins with so many easy dialogues, some 20 M tokens: copying is learnt sooner where there is little to
 # choose from.
 EASY = 60_000
@@ -19,8 +21,9 @@ AHEAD = 64
 
 
 def samples(dialogue):
-    """The texts of a dialogue: after each thing that the user says, what follows is to be learnt."""
-    for turns in range(1, len(dialogue.turns) + 1):
+    """A text for each of a dialogue's last turns: after what the user says there, all is to be learnt."""
+    last = len(dialogue.turns)
+    for turns in range(max(1, last - TURNS_MOST + 1), last + 1):
         yield pieces(messages(dialogue, turns), dialogue.tools, dialogue.thinking)
 
 
