@@ -25,27 +25,7 @@ pub(crate) fn index() -> Result<()> {
     let sequences: Vec<Vec<u64>> = (0..RESIDENT / SEQUENCE)
         .map(|_| (0..SEQUENCE).map(|_| random.next()).collect())
         .collect();
-    let fill = |index: &mut KvIndex| {
-        for (at, sequence) in sequences.iter().enumerate() {
-            for hash in sequence {
-                index.store(nodes[at % HOLDERS], *hash);
-            }
-        }
-    };
-    let (mut full, resident) = (
-        KvIndex::default(),
-        process::resident_kib(std::process::id())?,
-    );
-    let begun = process::thread_cpu_ns();
-    fill(&mut full);
-    let each = (process::thread_cpu_ns() - begun) as f64 / full.len() as f64;
-    println!("| KV index, store up to 1,000,000 blocks | {each:.0} | block |");
-    let taken = (process::resident_kib(std::process::id())? - resident) as f64 * 1024.0;
-    println!(
-        "| KV index, bytes of 1,000,000 blocks: resident {:.1}, counted {:.1} | | block |",
-        taken / full.len() as f64,
-        full.bytes() as f64 / full.len() as f64
-    );
+    let mut full = filled(&nodes, &sequences)?;
     for length in [512, SEQUENCE] {
         let mut at = 0;
         report(
@@ -91,6 +71,28 @@ pub(crate) fn index() -> Result<()> {
     );
     removing(full, &nodes, &sequences);
     Ok(())
+}
+
+/// An index that holds everything, and what making it took.
+fn filled(nodes: &[NodeId], sequences: &[Vec<u64>]) -> Result<KvIndex> {
+    let resident = process::resident_kib(std::process::id())?;
+    let begun = process::thread_cpu_ns();
+    let mut full = KvIndex::default();
+    for (at, sequence) in sequences.iter().enumerate() {
+        for hash in sequence {
+            full.store(nodes[at % HOLDERS], *hash);
+        }
+    }
+    let blocks = full.len() as f64;
+    let each = (process::thread_cpu_ns() - begun) as f64 / blocks;
+    println!("| KV index, store up to 1,000,000 blocks | {each:.0} | block |");
+    let taken = (process::resident_kib(std::process::id())? - resident) as f64 * 1024.0;
+    println!(
+        "| KV index, bytes of 1,000,000 blocks: resident {:.1}, counted {:.1} | | block |",
+        taken / blocks,
+        full.bytes() as f64 / blocks
+    );
+    Ok(full)
 }
 
 /// All that is resident goes, a sequence's last block first, as workers evict.
