@@ -22,6 +22,7 @@ const TEXT: &[u8] = b"\"text\":";
 pub struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
+    acknowledges_at_once: bool,
 }
 
 /// An answer, timed from the moment before its request was written.
@@ -36,16 +37,18 @@ pub struct Answer {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects. A server that leaves Nagle's algorithm on waits for acknowledgements, up to 40 ms with an
+    /// ordinary client; one that acknowledges at once spares it that.
     ///
     /// # Errors
     /// Nobody listens.
-    pub async fn connect(to: SocketAddr) -> Result<Self> {
+    pub async fn connect(to: SocketAddr, acknowledges_at_once: bool) -> Result<Self> {
         let stream = TcpStream::connect(to).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
             buffer: Vec::with_capacity(READ_BYTES),
+            acknowledges_at_once,
         })
     }
 
@@ -131,6 +134,10 @@ impl Client {
 
     async fn more(&mut self) -> Result<()> {
         self.buffer.reserve(READ_BYTES);
+        if self.acknowledges_at_once {
+            // The kernel forgets it after a while, so it is said before each read.
+            self.stream.set_quickack(true)?;
+        }
         let read = self.stream.read_buf(&mut self.buffer).await?;
         ensure!(read > 0, "the server closed the connection");
         Ok(())

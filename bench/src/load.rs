@@ -31,6 +31,21 @@ pub struct Target {
     pub model: String,
     /// What prompts are made of.
     pub speech: Speech,
+    /// Whether clients acknowledge at once, which ordinary ones do not.
+    pub acknowledges_at_once: bool,
+}
+
+impl Target {
+    /// An ordinary client's target, asked in words.
+    #[must_use]
+    pub fn words(http: SocketAddr, model: &str) -> Self {
+        Self {
+            http,
+            model: model.to_owned(),
+            speech: Speech::Words,
+            acknowledges_at_once: false,
+        }
+    }
 }
 
 /// What a prompt is made of, so that a count of pieces is a count of tokens.
@@ -144,7 +159,7 @@ async fn ask_until(
     mut random: Random,
     prefixes: Arc<Vec<String>>,
 ) -> Result<Vec<Answer>> {
-    let mut client = Client::connect(to.http).await?;
+    let mut client = Client::connect(to.http, to.acknowledges_at_once).await?;
     let mut answers = Vec::new();
     while Instant::now() < until || answers.is_empty() {
         let prefix = &prefixes[random.below(prefixes.len() as u64) as usize];

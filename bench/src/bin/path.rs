@@ -107,6 +107,7 @@ fn target(up: &Up) -> Target {
         http: up.http,
         model: load::MODEL.to_owned(),
         speech: Speech::Letters,
+        acknowledges_at_once: false,
     }
 }
 
