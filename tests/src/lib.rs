@@ -4,6 +4,7 @@
 //! `#[path = "../../tests/src/ledger.rs"] pub mod ledger;`. Start reading at [`ledger`], then [`tidy`].
 
 pub mod cluster;
+pub mod journal;
 pub mod ledger;
 pub mod tidy;
 pub mod up;

@@ -2,23 +2,15 @@
 //!
 //! Four seconds are longer than a lease and shorter than a link takes to be found dead: only the own beats tell.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    process::Stdio,
-    thread,
-    time::Duration,
-};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use engine::scripted::{Script, expected};
-use nats::server::{NatsServer, ServerSettings};
 use serde_json::{Value, json};
 use thalamus_tests::{
-    ledger,
-    up::{Thalamus, request, signal},
+    journal::Journal,
+    up::{request, signal},
 };
-use tokio::runtime::Builder;
 
 const STREAMS: u32 = 8;
 /// At 50 ms each they take longer than the server stands still.
@@ -28,15 +20,10 @@ const FROZEN: Duration = Duration::from_secs(4);
 
 #[test]
 fn a_frozen_server_costs_time_and_no_owner() -> Result<()> {
-    // asked for only to say in the ledger whether there is a server; `up` starts its own
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let found = runtime.block_on(NatsServer::start(ServerSettings::default()));
-    if ledger::need("nats", found).is_none() {
+    let more = ["--kv-blocks", "400", "--set", STEP];
+    let Some((up, journal)) = Journal::up(&more, "warn,thalamus::request=debug")? else {
         return Ok(());
-    }
-    let folder = tempfile::tempdir()?;
-    let log = folder.path().join("log");
-    let up = up(&log)?;
+    };
     let http = up.http.context("it has a gateway")?;
     let server = child(up.pid(), "nats-server")?;
     let streams: Vec<_> = (0..STREAMS)
@@ -52,13 +39,7 @@ fn a_frozen_server_costs_time_and_no_owner() -> Result<()> {
             .map_err(|_| anyhow::anyhow!("a stream panicked"))?;
         ended?;
     }
-    let log = fs::read_to_string(&log)?;
-    let lines = log
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    let facts: Vec<Value> = lines
-        .filter(|f: &Value| f["span"]["request"].is_string())
-        .collect();
+    let facts = journal.facts()?;
     let ended = facts.iter().filter(|f| f["fields"]["message"] == "ended");
     ensure!(ended.count() == STREAMS as usize, "each ended once");
     for fact in &facts {
@@ -66,29 +47,6 @@ fn a_frozen_server_costs_time_and_no_owner() -> Result<()> {
         ensure!(fact["fields"]["message"] != "owner lost", "{fact}");
     }
     Ok(())
-}
-
-fn up(log: &Path) -> Result<Thalamus> {
-    let args = [
-        "--processes",
-        "--model",
-        "script/hash",
-        "--prefill",
-        "1",
-        "--decode",
-        "1",
-        "--kv-blocks",
-        "400",
-        "--local-prefill-max",
-        "0",
-        "--set",
-        STEP,
-    ];
-    let variables = [
-        ("THALAMUS_LOG_JSON", "true"),
-        ("THALAMUS_LOG_FILTER", "warn,thalamus::request=debug"),
-    ];
-    Thalamus::up_logging(&args, &variables, Stdio::from(File::create(log)?))
 }
 
 /// One request; its ids are the script's.

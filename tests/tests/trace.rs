@@ -4,21 +4,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    path::Path,
-    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use nats::server::{NatsServer, ServerSettings};
 use serde_json::{Value, json};
-use thalamus_tests::{
-    ledger,
-    up::{Thalamus, request},
-};
-use tokio::runtime::Builder;
+use thalamus_tests::{journal::Journal, up::request};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT: &str = "00f067aa0ba902b7";
@@ -27,15 +19,9 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 
 #[test]
 fn one_trace_id_is_found_on_every_node_with_causes_and_times() -> Result<()> {
-    // asked for only to say in the ledger whether there is a server; `up` starts its own
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let server = runtime.block_on(NatsServer::start(ServerSettings::default()));
-    if ledger::need("nats", server).is_none() {
+    let Some((up, journal)) = Journal::up(&["--kv-blocks", "128"], "info")? else {
         return Ok(());
-    }
-    let folder = tempfile::tempdir()?;
-    let log = folder.path().join("log");
-    let up = up(&log)?;
+    };
     let traceparent = format!("00-{TRACE}-{CLIENT}-01");
     let prompt: Vec<u32> = (0..100).map(|i| 32 + i % 90).collect();
     let body = json!({"model": "script/hash", "prompt": prompt, "max_tokens": 4}).to_string();
@@ -44,7 +30,7 @@ fn one_trace_id_is_found_on_every_node_with_causes_and_times() -> Result<()> {
     let (status, answer) = request(http, "POST", "/v1/completions", &headers, body.as_bytes())?;
     ensure!(status == 200, "{status}: {answer}");
 
-    let facts = written(&log)?;
+    let facts = written(&journal)?;
     let told = |role: &str| -> BTreeSet<&str> {
         let of_role = facts.iter().filter(|f| f["span"]["role"] == role);
         of_role
@@ -83,37 +69,12 @@ fn one_trace_id_is_found_on_every_node_with_causes_and_times() -> Result<()> {
     Ok(())
 }
 
-fn up(log: &Path) -> Result<Thalamus> {
-    let args = [
-        "--processes",
-        "--model",
-        "script/hash",
-        "--prefill",
-        "1",
-        "--decode",
-        "1",
-        "--kv-blocks",
-        "128",
-        "--local-prefill-max",
-        "0",
-    ];
-    let variables = [
-        ("THALAMUS_LOG_JSON", "true"),
-        ("THALAMUS_LOG_FILTER", "info"),
-    ];
-    Thalamus::up_logging(&args, &variables, Stdio::from(File::create(log)?))
-}
-
 /// The lines of the trace, once the last node has written its last one.
-fn written(log: &Path) -> Result<Vec<Value>> {
+fn written(journal: &Journal) -> Result<Vec<Value>> {
     let deadline = Instant::now() + WRITTEN_WITHIN;
     loop {
-        let text = std::fs::read_to_string(log)?;
-        let lines: Vec<Value> = text
-            .lines()
-            .filter(|line| line.contains(TRACE))
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect();
+        let mut lines = journal.facts()?;
+        lines.retain(|fact| fact["span"]["trace_id"] == TRACE);
         let over = |role: &str, word: &str| {
             let mut all = lines.iter();
             all.any(|f| f["span"]["role"] == role && f["fields"]["message"] == word)
@@ -121,7 +82,10 @@ fn written(log: &Path) -> Result<Vec<Value>> {
         if over("gateway", "ended") && over("prefill", "done") && over("decode", "done") {
             return Ok(lines);
         }
-        ensure!(Instant::now() < deadline, "the trace is not whole: {text}");
+        ensure!(
+            Instant::now() < deadline,
+            "the trace is not whole: {lines:?}"
+        );
         thread::sleep(Duration::from_millis(50));
     }
 }

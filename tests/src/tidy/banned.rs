@@ -317,7 +317,7 @@ mod tests {
         let line = format!("see {}work/x", '/');
         assert_eq!(found(machine_paths, "docs/a.md", &line).len(), 1);
         assert_eq!(
-            found(machine_paths, "docs/a.md", "see ../work/x or a/work/x").len(),
+            found(machine_paths, "docs/a.md", "see ../farm/x or a/farm/x").len(),
             0
         );
     }
