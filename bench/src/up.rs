@@ -17,6 +17,30 @@ use crate::process;
 /// A clean stop drains first; with nothing under way that is short.
 const LEAVE_WITHIN: Duration = Duration::from_secs(15);
 
+/// Clusters under measurement: name and arguments. The first one is what peers are compared with.
+pub const CLUSTERS: [(&str, &[&str]); 3] = [
+    (
+        "processes",
+        &[
+            "--processes",
+            "--prefill",
+            "0",
+            "--decode",
+            "0",
+            "--worker",
+            "2",
+        ],
+    ),
+    (
+        "one process",
+        &["--prefill", "0", "--decode", "0", "--worker", "2"],
+    ),
+    (
+        "prefill + decode, shm",
+        &["--processes", "--fabric", "shm", "--local-prefill-max", "0"],
+    ),
+];
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Up {

@@ -10,7 +10,7 @@ use bench::{
     alone,
     load::{self, LOADS, Load, Speech, Target},
     table::{Sample, print},
-    up::{Cost, Up},
+    up::{CLUSTERS, Cost, Up},
 };
 
 const ROUNDS: u64 = 5;
@@ -19,30 +19,6 @@ const SECONDS: f64 = 1.5;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Enough for every load, so that memory is no bound.
 const COMMON: [&str; 4] = ["--model", load::MODEL, "--kv-blocks", "16384"];
-
-/// Clusters under measurement: name and arguments.
-const CLUSTERS: [(&str, &[&str]); 3] = [
-    (
-        "one process",
-        &["--prefill", "0", "--decode", "0", "--worker", "2"],
-    ),
-    (
-        "processes",
-        &[
-            "--processes",
-            "--prefill",
-            "0",
-            "--decode",
-            "0",
-            "--worker",
-            "2",
-        ],
-    ),
-    (
-        "prefill + decode, shm",
-        &["--processes", "--fabric", "shm", "--local-prefill-max", "0"],
-    ),
-];
 
 #[tokio::main]
 async fn main() -> Result<()> {

@@ -10,7 +10,7 @@ use bench::{
     load::{self, LOADS, Load, Target},
     process,
     table::{Sample, print, print_ratios},
-    up::{Cost, Up},
+    up::{CLUSTERS, Cost, Up},
 };
 use clap::Parser;
 
@@ -18,29 +18,6 @@ use clap::Parser;
 const PROFILE: &str = r#"{"a": 0.0, "c": 0.0, "d": 0.0, "e": 0.0, "g": 0.0}"#;
 /// What clients call the model of ours.
 const NAME: &str = "mock";
-/// Our clusters: name and arguments.
-const OURS: [(&str, &[&str]); 3] = [
-    (
-        "thalamus, processes",
-        &[
-            "--processes",
-            "--prefill",
-            "0",
-            "--decode",
-            "0",
-            "--worker",
-            "2",
-        ],
-    ),
-    (
-        "thalamus, one process",
-        &["--prefill", "0", "--decode", "0", "--worker", "2"],
-    ),
-    (
-        "thalamus, prefill + decode, shm",
-        &["--processes", "--fabric", "shm", "--local-prefill-max", "0"],
-    ),
-];
 
 /// Measures Thalamus beside peers that run already.
 #[derive(Debug, Parser)]
@@ -117,7 +94,7 @@ fn pids(text: &str) -> Result<Vec<u32>> {
 impl Side {
     fn name(&self) -> String {
         match self {
-            Self::Ours(name, _) => (*name).to_owned(),
+            Self::Ours(name, _) => format!("thalamus, {name}"),
             Self::Theirs(peer) => peer.name.clone(),
         }
     }
@@ -220,7 +197,7 @@ fn sides(args: &Args, folder: &std::path::Path) -> Result<Vec<Side>> {
         "65536",
     ];
     let mut sides = Vec::new();
-    for (name, own) in OURS {
+    for (name, own) in CLUSTERS {
         let args: Vec<&str> = common.iter().chain(own).copied().collect();
         sides.push(Side::Ours(name, Up::start(&args)?));
     }
