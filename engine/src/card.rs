@@ -23,6 +23,8 @@ const IMAGE_BYTES_MAX: u64 =
 pub(crate) const SCRIPT_TYPE: &str = "script";
 /// What the configuration of a simulated model says on top: bytes of its blocks.
 const SIMULATED_KEY: &str = "thalamus_simulated_block_bytes";
+/// What the configuration of a quantised model says on top: the format of its weights.
+const QUANTISED_KEY: &str = "thalamus_weights";
 
 /// The files that a card may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,16 +161,28 @@ impl CardFiles {
         }
     }
 
-    /// The card of workers that only take this model's time. It differs from the model's own, so that they
-    /// never share a pool with workers that run it; `block_bytes` tells unlike ones apart.
+    /// The card of workers that only take this model's time; `block_bytes` tells unlike ones apart.
     ///
     /// # Errors
     /// [`CardError::Config`] if the configuration is no JSON object.
-    pub fn simulated(mut self, block_bytes: usize) -> Result<Self, CardError> {
+    pub fn simulated(self, block_bytes: usize) -> Result<Self, CardError> {
+        self.marked(SIMULATED_KEY, block_bytes.into())
+    }
+
+    /// The card of workers that bring this model's weights into another format as they load them.
+    ///
+    /// # Errors
+    /// [`CardError::Config`] if the configuration is no JSON object.
+    pub fn quantised(self, format: &str) -> Result<Self, CardError> {
+        self.marked(QUANTISED_KEY, format.into())
+    }
+
+    /// A card with a word more in its configuration, so that its workers never share a pool with those of the plain one.
+    fn marked(mut self, key: &str, value: serde_json::Value) -> Result<Self, CardError> {
         let config = self.files.entry(File::Config).or_default();
         let mut object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(config).map_err(CardError::Config)?;
-        object.insert(SIMULATED_KEY.into(), block_bytes.into());
+        object.insert(key.into(), value);
         *config = serde_json::Value::from(object).to_string().into_bytes();
         Ok(self)
     }

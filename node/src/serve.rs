@@ -7,7 +7,7 @@ use bus_schemas::{NodeId, Role, Roles};
 use transport::MemNetwork;
 
 use crate::{
-    cluster::{Ended, Process, ProcessArgs, connect, cookie, load_model, nats_config},
+    cluster::{Ended, Process, ProcessArgs, connect, cookie, load_models, nats_config},
     config::Config,
     exit::Failure,
     fabric_choice, logging, signals,
@@ -106,10 +106,12 @@ async fn add_members(process: &mut Process, config: &Config, base: &str) -> anyh
     }
     if workers != Roles::default() {
         let fabric = fabric_choice::choose(&config.fabric, false, &MemNetwork::default())?;
-        let model = load_model(config, 1)?;
-        process
-            .add_worker(name(&workers.to_string())?, workers, model, fabric)
-            .await?;
+        for model in load_models(config, 1)? {
+            let name = name(&workers.to_string())?;
+            process
+                .add_worker(name, workers, model, fabric.clone())
+                .await?;
+        }
     }
     if roles.has(Role::Gateway) {
         let address = process.add_gateway(name("gateway")?).await?;

@@ -15,7 +15,7 @@ use transport::MemNetwork;
 
 use self::children::Children;
 use crate::{
-    cluster::{Process, ProcessArgs, connect, cookie, load_model, nats_config},
+    cluster::{Process, ProcessArgs, connect, cookie, load_models, nats_config},
     config::{Config, schema::Nats},
     exit::Failure,
     fabric_choice, logging, serve,
@@ -96,10 +96,9 @@ async fn up_one(config: Config, levels: logging::Levels) -> Result<(), Failure> 
     let mut process = front(&config, levels, bus(&config).await?).await?;
     let network = MemNetwork::default();
     let workers = workers(&config)?;
-    let count = workers.len() as u64;
-    for (name, roles) in workers {
+    let models = load_models(&config, workers.len())?;
+    for ((name, roles), model) in workers.into_iter().zip(models) {
         let fabric = fabric_choice::choose(&config.fabric, true, &network)?;
-        let model = load_model(&config, count)?;
         process.add_worker(name, roles, model, fabric).await?;
     }
     let address = process.add_gateway(node("gateway-0")?).await?;

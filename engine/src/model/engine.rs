@@ -113,7 +113,8 @@ pub enum LoadError {
 pub struct ModelEngine {
     shape: Shape,
     bounds: Bounds,
-    backend: Backend,
+    threads: usize,
+    kernels: (Backend, WeightFormat),
     forward: Forward,
     sampler: Sampler,
     batch: Batch,
@@ -158,23 +159,39 @@ impl ModelEngine {
             let quantised = options.weights == WeightFormat::Int8;
             weights.pack(quantised, &pool, &mut report)?;
         }
+        let shape = Shape {
+            block_bytes: bounds.layout.block_bytes(),
+            block_tokens: options.block_tokens,
+            context_tokens: bounds.context as u32,
+            vocabulary,
+        };
+        let (threads, kernels) = (pool.threads(), (backend, options.weights));
+        let forward = Forward::new(spec, Arc::new(weights), bounds.layout, pool, kernels);
         Ok(Self {
-            shape: Shape {
-                block_bytes: bounds.layout.block_bytes(),
-                block_tokens: options.block_tokens,
-                context_tokens: bounds.context as u32,
-                vocabulary,
-            },
+            shape,
             bounds,
-            backend,
-            sampler: Sampler::new(spec.vocab),
-            forward: Forward::new(
-                spec,
-                weights,
-                bounds.layout,
-                pool,
-                (backend, options.weights),
-            ),
+            threads,
+            kernels,
+            sampler: Sampler::new(forward.spec().vocab),
+            forward,
+            batch: Batch::default(),
+            drawn: Vec::new(),
+        })
+    }
+
+    /// Another engine over the same weights, with threads and room of its own.
+    ///
+    /// # Errors
+    /// [`LoadError::Threads`].
+    pub fn twin(&self) -> Result<Self, LoadError> {
+        let pool = start_pool(Some(self.threads))?;
+        Ok(Self {
+            shape: self.shape.clone(),
+            bounds: self.bounds,
+            threads: self.threads,
+            kernels: self.kernels,
+            sampler: Sampler::new(self.spec().vocab),
+            forward: self.forward.twin(pool, self.kernels),
             batch: Batch::default(),
             drawn: Vec::new(),
         })
@@ -189,7 +206,7 @@ impl ModelEngine {
     /// The kernels that run it.
     #[must_use]
     pub const fn backend(&self) -> Backend {
-        self.backend
+        self.kernels.0
     }
 
     /// Runs a step and shows `observer` what happens inside.

@@ -3,6 +3,8 @@
 //! It branches on the description, never on a family's name. All buffers are reused and grow to the largest
 //! batch seen, which [`super::batch`] bounds.
 
+use std::sync::Arc;
+
 use gpu::Region;
 use logic::batch::StepPlan;
 
@@ -49,7 +51,7 @@ struct Activations {
 /// A model ready to run.
 pub(super) struct Forward {
     spec: Spec,
-    weights: Weights,
+    weights: Arc<Weights>,
     layout: KvLayout,
     /// For each of the description's rotations, radians a position.
     frequencies: Vec<Vec<f32>>,
@@ -61,7 +63,7 @@ pub(super) struct Forward {
 impl Forward {
     pub(super) fn new(
         spec: Spec,
-        weights: Weights,
+        weights: Arc<Weights>,
         layout: KvLayout,
         pool: Pool,
         kernels: (Backend, WeightFormat),
@@ -76,6 +78,17 @@ impl Forward {
             weights,
             layout,
         }
+    }
+
+    /// The same model on other threads: it shares the weights and nothing else.
+    pub(super) fn twin(&self, pool: Pool, kernels: (Backend, WeightFormat)) -> Self {
+        Self::new(
+            self.spec.clone(),
+            Arc::clone(&self.weights),
+            self.layout,
+            pool,
+            kernels,
+        )
     }
 
     pub(super) const fn spec(&self) -> &Spec {

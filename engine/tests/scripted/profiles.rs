@@ -201,6 +201,8 @@ fn the_card_of_a_simulated_model_is_another_card() {
         .simulated(4096)
         .expect("its config is an object");
     assert_ne!(real.hash(), simulated.hash());
+    let quantised = real.clone().quantised("int8").expect("the same");
+    assert!(![real.hash(), simulated.hash()].contains(&quantised.hash()));
     assert_ne!(
         simulated.hash(),
         real.simulated(8192).expect("the same").hash()

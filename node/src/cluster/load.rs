@@ -8,7 +8,7 @@ use anyhow::Context;
 use engine::{
     Engine,
     card::CardFiles,
-    model::{ModelEngine, ModelOptions},
+    model::{ModelEngine, ModelOptions, WeightFormat},
     scripted::{Script, ScriptedConfig, ScriptedEngine},
     simulated::{Profile, SimulatedEngine},
     text::TextModel,
@@ -35,14 +35,14 @@ pub struct LoadedModel {
     pub region: Arc<Region>,
 }
 
-/// A model's card, and its engine.
-type Loaded = (CardFiles, Box<dyn Engine>);
+/// A model's card, and an engine for each worker.
+type Loaded = (CardFiles, Vec<Box<dyn Engine>>);
 
-/// Loads the configured model for one of `workers` workers of this process.
+/// Loads the configured model for all `workers` workers of this process; its weights are there once.
 ///
 /// # Errors
 /// Whatever is wrong with the checkpoint, or not enough memory.
-pub fn load_model(config: &Config, workers: u64) -> anyhow::Result<LoadedModel> {
+pub fn load_models(config: &Config, workers: usize) -> anyhow::Result<Vec<LoadedModel>> {
     let source = config
         .worker
         .model
@@ -54,42 +54,51 @@ pub fn load_model(config: &Config, workers: u64) -> anyhow::Result<LoadedModel> 
         .as_deref()
         .map(Profile::load)
         .transpose()?;
-    let (card, engine) = match (source, profile) {
+    let (card, engines) = match (source, profile) {
         (ModelSource::Directory(dir), None) => load_directory(dir, config, workers)?,
-        (ModelSource::Directory(dir), Some(profile)) => load_simulated(dir, profile, config)?,
-        (ModelSource::Script(script), profile) => load_script(script, profile, config)?,
+        (ModelSource::Directory(dir), Some(profile)) => {
+            load_simulated(dir, &profile, config, workers)?
+        }
+        (ModelSource::Script(script), profile) => {
+            load_script(script, profile.as_ref(), config, workers)?
+        }
     };
     let name = config
         .worker
         .model_name
         .clone()
         .unwrap_or_else(|| card.name().to_owned());
-    let shape = engine.shape();
-    let slots = match config.worker.kv_blocks {
-        0 => blocks_for(shape.block_bytes as u64, workers),
-        blocks => blocks,
+    let loaded = |engine: Box<dyn Engine>| {
+        let block_bytes = engine.shape().block_bytes;
+        let slots = match config.worker.kv_blocks {
+            0 => blocks_for(block_bytes as u64, workers as u64),
+            blocks => blocks,
+        };
+        Ok(LoadedModel {
+            name: name.clone(),
+            card: card.clone(),
+            region: Region::new(slots, block_bytes)?,
+            engine,
+        })
     };
-    let region = Region::new(slots, shape.block_bytes)?;
-    Ok(LoadedModel {
-        name,
-        card,
-        engine,
-        region,
-    })
+    engines.into_iter().map(loaded).collect()
 }
 
-fn load_directory(dir: &Path, config: &Config, workers: u64) -> anyhow::Result<Loaded> {
+fn load_directory(dir: &Path, config: &Config, workers: usize) -> anyhow::Result<Loaded> {
     let block_tokens = config.worker.block_tokens;
-    let card = CardFiles::read(dir, block_tokens)?;
+    let mut card = CardFiles::read(dir, block_tokens)?;
+    if config.worker.quantize != WeightFormat::default() {
+        card = card.quantised(config.worker.quantize.name())?;
+    }
     let text = TextModel::from_files(&card)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let threads = match u64::from(config.worker.threads) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match config.worker.threads {
         0 => (cores / workers.max(1)).max(1),
-        threads => threads,
+        threads => threads as usize,
     };
     let options = ModelOptions {
         block_tokens,
-        threads: usize::try_from(threads).ok(),
+        threads: Some(threads),
         context_tokens: Some(text.context_tokens()),
         backend: config.worker.backend,
         weights: config.worker.quantize,
@@ -110,7 +119,14 @@ fn load_directory(dir: &Path, config: &Config, workers: u64) -> anyhow::Result<L
     let backend = engine.backend().name();
     let quantize = config.worker.quantize.name();
     tracing::info!(model = %dir.display(), backend, quantize, "model loaded: {}", facts.join(", "));
-    Ok((card, Box::new(engine)))
+    let twins: Result<Vec<_>, _> = (1..workers).map(|_| engine.twin()).collect();
+    let engines = twins?.into_iter().chain([engine]);
+    Ok((
+        card,
+        engines
+            .map(|engine| Box::new(engine) as Box<dyn Engine>)
+            .collect(),
+    ))
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -123,7 +139,12 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-fn load_script(script: &str, profile: Option<Profile>, config: &Config) -> anyhow::Result<Loaded> {
+fn load_script(
+    script: &str,
+    profile: Option<&Profile>,
+    config: &Config,
+    workers: usize,
+) -> anyhow::Result<Loaded> {
     let name = format!("script/{script}");
     let scripted = scripted(name.parse()?, config);
     let card = CardFiles::scripted(
@@ -132,21 +153,41 @@ fn load_script(script: &str, profile: Option<Profile>, config: &Config) -> anyho
         scripted.block_bytes,
         scripted.block_tokens,
     );
-    let engine: Box<dyn Engine> = match profile {
-        None => Box::new(ScriptedEngine::new(scripted)?),
-        Some(profile) => Box::new(SimulatedEngine::new(profile, scripted)?),
+    let engine = |_| -> anyhow::Result<Box<dyn Engine>> {
+        Ok(match profile {
+            None => Box::new(ScriptedEngine::new(scripted.clone())?),
+            Some(profile) => Box::new(SimulatedEngine::new(profile.clone(), scripted.clone())?),
+        })
     };
-    Ok((card, engine))
+    Ok((
+        card,
+        (0..workers).map(engine).collect::<anyhow::Result<_>>()?,
+    ))
 }
 
-/// An engine that takes the time of the model in `dir`, of which only the tokenizer is read.
-fn load_simulated(dir: &Path, profile: Profile, config: &Config) -> anyhow::Result<Loaded> {
+/// Engines that take the time of the model in `dir`, of which only the tokenizer is read.
+fn load_simulated(
+    dir: &Path,
+    profile: &Profile,
+    config: &Config,
+    workers: usize,
+) -> anyhow::Result<Loaded> {
     let mut scripted = scripted(Script::Hash(None), config);
     let card = CardFiles::read(dir, scripted.block_tokens)?.simulated(scripted.block_bytes)?;
     let text = TextModel::from_files(&card)?;
     scripted.context_tokens = text.context_tokens();
-    let engine = SimulatedEngine::speaking(profile, scripted, text.vocabulary())?;
-    Ok((card, Box::new(engine)))
+    let engine = |_| -> anyhow::Result<Box<dyn Engine>> {
+        let (profile, scripted) = (profile.clone(), scripted.clone());
+        Ok(Box::new(SimulatedEngine::speaking(
+            profile,
+            scripted,
+            text.vocabulary(),
+        )?))
+    };
+    Ok((
+        card,
+        (0..workers).map(engine).collect::<anyhow::Result<_>>()?,
+    ))
 }
 
 fn scripted(script: Script, config: &Config) -> ScriptedConfig {

@@ -15,7 +15,7 @@ mod streams;
 
 pub use self::{
     bus::{connect, nats_config},
-    load::{LoadedModel, load_model},
+    load::{LoadedModel, load_models},
     process::{Ended, Process, ProcessArgs},
     runtime::{cookie, runtime_dir, secret_file},
 };
