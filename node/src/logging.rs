@@ -2,7 +2,10 @@
 //!
 //! It never logs a prompt, an output or a secret; neither does anybody else.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::IsTerminal,
+    sync::{Arc, Mutex},
+};
 
 use tracing_subscriber::{
     EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
@@ -73,7 +76,10 @@ fn filter_of(text: &str) -> Result<EnvFilter, LevelError> {
 pub fn init(log: &Log) -> Result<Levels, LevelError> {
     let filter = filter_of(&log.filter)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let mut lines = fmt::layer().with_writer(std::io::stderr);
+    if !std::io::stderr().is_terminal() {
+        lines = lines.with_ansi(false);
+    }
     let registry = tracing_subscriber::registry().with(filter);
     let done = if log.json {
         registry.with(lines.json()).try_init()

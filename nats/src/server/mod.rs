@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use self::settings::USER;
 pub use self::{
-    find::{FindError, PROGRAM_VARIABLE, find},
+    find::{FindError, PROGRAM_VARIABLE, find, is_program},
     settings::{Access, ServerSettings, ServerTls},
 };
 use crate::{name::random_id, real::NatsConfig};

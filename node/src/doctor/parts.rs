@@ -26,11 +26,13 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 
 fn nats_server(named: Option<&Path>) -> Check {
     match named {
-        Some(path) if path.is_file() => Check::ok("nats-server", path.display().to_string()),
+        Some(path) if nats::server::is_program(path) => {
+            Check::ok("nats-server", path.display().to_string())
+        }
         Some(path) => Check::not_ok(
             "nats-server",
             State::Broken,
-            format!("{} is no file", path.display()),
+            format!("{} is no program", path.display()),
             "correct nats.server, or leave it out",
         ),
         None => match nats::server::find() {
