@@ -5,7 +5,7 @@
 //! a walk looks up one block of each run and compares the others in place. Which run a block is in only costs or
 //! saves time: what a walk says follows from the blocks alone.
 
-use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 
 use bus_schemas::NodeId;
 
@@ -18,6 +18,9 @@ use super::{
 const PAIRS_MAX: usize = 1 << 22;
 /// A run for each so many pairs: what evictions leave of runs costs at most 70 bytes a pair, 290 MB in all.
 const PAIRS_A_RUN: usize = 8;
+
+/// What an entry of an ordered set takes, with its share of half-filled nodes.
+const SET_ENTRY_BYTES: usize = 8;
 
 /// Who holds what.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ struct Node {
     name: NodeId,
     /// The block that it stored last: the next one probably follows it.
     last: Option<Place>,
+    /// Runs of which it holds something.
+    runs: BTreeSet<u32>,
 }
 
 /// A block's run and its place there.
@@ -100,10 +105,14 @@ impl KvIndex {
         let Some(place) = self.expected(last, hash).or_else(|| self.place(last, hash)) else {
             return false;
         };
-        let fresh = self.runs[place.run()].hold(place.at(), number);
-        self.pairs += usize::from(fresh);
+        let run = &mut self.runs[place.run()];
+        let met = run.find(number).is_none();
+        self.pairs += usize::from(run.hold(place.at(), number));
         if let Some(node) = &mut self.nodes[number as usize] {
             node.last = Some(place);
+            if met {
+                node.runs.insert(place.run() as u32);
+            }
         }
         true
     }
@@ -120,6 +129,10 @@ impl KvIndex {
         let run = &mut self.runs[at];
         let (gone, lost) = run.release(number, block);
         self.pairs -= usize::from(gone != 0);
+        let left = gone != 0 && run.find(number).is_none();
+        if let Some(node) = self.nodes[number as usize].as_mut().filter(|_| left) {
+            node.runs.remove(&(at as u32));
+        }
         if lost != 0 {
             known.remove();
             if run.is_free() {
@@ -128,14 +141,14 @@ impl KvIndex {
         }
     }
 
-    /// A node is gone, or is about to say everything anew. Looks at all runs: far fewer than there are blocks.
+    /// A node is gone, or is about to say everything anew.
     pub fn clear(&mut self, node: NodeId) {
         let Some(number) = self.numbers.remove(&node) else {
             return;
         };
-        self.nodes[number as usize] = None;
-        for run in 0..self.runs.len() {
-            self.release_all(run, number);
+        let node = self.nodes[number as usize].take();
+        for run in node.into_iter().flat_map(|node| node.runs) {
+            self.release_all(run as usize, number);
         }
     }
 
@@ -201,7 +214,13 @@ impl KvIndex {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let rows = self.places.capacity() * 8 / 7; // a table is filled to seven eighths
-        let heaps: usize = self.runs.iter().map(Run::heap_bytes).sum();
+        let sets: usize = self
+            .nodes
+            .iter()
+            .flatten()
+            .map(|node| node.runs.len())
+            .sum();
+        let heaps = self.runs.iter().map(Run::heap_bytes).sum::<usize>() + sets * SET_ENTRY_BYTES;
         rows * (size_of::<(u64, Place)>() + 1) + self.runs.capacity() * size_of::<Run>() + heaps
     }
 
@@ -291,7 +310,11 @@ impl KvIndex {
     }
 
     fn fresh_number(&mut self, name: NodeId) -> u32 {
-        let node = Some(Node { name, last: None });
+        let node = Some(Node {
+            name,
+            last: None,
+            runs: BTreeSet::new(),
+        });
         let place = match self.nodes.iter().position(Option::is_none) {
             Some(place) => {
                 self.nodes[place] = node;

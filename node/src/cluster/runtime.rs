@@ -120,6 +120,11 @@ pub(super) fn random_key() -> anyhow::Result<[u8; 32]> {
     Ok(bytes)
 }
 
+/// A word that nobody can guess.
+pub(super) fn random_word() -> anyhow::Result<u64> {
+    getrandom::u64().map_err(|e| anyhow::anyhow!("no randomness: {e}"))
+}
+
 fn random_hex() -> anyhow::Result<String> {
     Ok(random_key()?.iter().map(|b| format!("{b:02x}")).collect())
 }

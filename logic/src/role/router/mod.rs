@@ -49,6 +49,8 @@ pub struct Config {
     pub expected_output: u32,
     /// Where its admin port listens.
     pub admin: String,
+    /// Mixed into the places of block hashes, which clients may choose: nobody else knows it.
+    pub secret: u64,
 }
 
 impl Config {
@@ -60,6 +62,7 @@ impl Config {
             local_prefill_max,
             expected_output: 200,
             admin: String::new(),
+            secret: 0,
         }
     }
 }
@@ -150,7 +153,7 @@ impl Router {
             members: Members::new(config.me, LEASE_US),
             pools: Pools::default(),
             models: BTreeSet::new(),
-            index: KvIndex::keyed(config.me.epoch.0),
+            index: KvIndex::keyed(config.secret),
             ledgers: BTreeMap::new(),
             placings: BTreeMap::new(),
             placing_tokens: 0,

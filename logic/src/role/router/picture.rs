@@ -21,12 +21,15 @@ const ASKING_MAX: usize = 16;
 impl Router {
     pub(super) fn heard(&mut self, now: Micros, from: NodeRef, beat: Beat, out: &mut Vec<Effect>) {
         let number = beat.notice;
-        self.remember_model(&beat.model);
         let is_worker = beat.roles.has(Role::Decode) || beat.roles.has(Role::Prefill);
         let observed = self.members.observe(now, from, beat);
         if let Some(member) = self.members.get(from.node).filter(|m| m.me == from) {
+            let served = member.beat.model.clone();
             let load = self.bookings.load(from, member.beat.load);
             self.pools.put(member, load);
+            if is_worker {
+                self.remember_model(&served);
+            }
         }
         match observed {
             Observed::Restarted(old) => {

@@ -21,6 +21,8 @@ const RETRY_MS_RANGE: (u32, u32) = (50, 30_000);
 
 /// Models whose names are remembered: far more than a cluster serves. Beyond it none is called unknown.
 const MODELS_MAX: usize = 1024;
+/// Longest name that is remembered, in bytes: more than any folder's.
+const MODEL_NAME_MAX: usize = 256;
 
 /// What all workers of a pool must agree on: the card and the tokens of a block.
 pub(super) type Kind = (u64, u32);
@@ -152,8 +154,9 @@ impl Pool {
 impl Router {
     /// A worker serves this model.
     pub(super) fn remember_model(&mut self, model: &str) {
-        let is_new = !model.is_empty() && !self.models.contains(model);
-        if is_new && self.models.len() < MODELS_MAX {
+        let is_new = !self.models.contains(model);
+        let sane = (1..=MODEL_NAME_MAX).contains(&model.len());
+        if is_new && sane && self.models.len() < MODELS_MAX {
             self.models.insert(model.to_owned());
         }
     }
@@ -174,7 +177,7 @@ impl Router {
     /// Why no worker of a model takes a request that needs `blocks_least`, and after how many milliseconds to try again.
     ///
     /// A model whose workers are gone may come back, and so may one that this router had no time to hear of: that
-    /// is no capacity, and passes. One of which it never heard does not exist. Cordoned workers are no capacity, too.
+    /// is no capacity, and passes: a cluster without any worker is starting. A model of which it never heard does not exist. Cordoned workers are no capacity, too.
     pub(super) fn why_not(
         &self,
         now: Micros,
@@ -191,7 +194,8 @@ impl Router {
             .filter(|m| m.beat.intake == Intake::Open)
             .map(|m| self.bookings.load(m.me, m.beat.load))
             .collect();
-        let heard_enough = self.members.is_judging(now) && self.models.len() < MODELS_MAX;
+        let heard_enough =
+            self.members.is_judging(now) && (1..MODELS_MAX).contains(&self.models.len());
         let leaving = |m: &&Member| m.beat.intake == Intake::Draining;
         if owners.is_empty() && heard_enough && !self.models.contains(model) {
             (RefuseReason::UnknownModel, 0)

@@ -24,7 +24,7 @@ use super::{
         load::LoadedModel,
         meter,
         models::watch_models,
-        runtime::random_key,
+        runtime::{random_key, random_word},
         streams::{Shared, Streams},
     },
     Process,
@@ -67,6 +67,7 @@ impl Process {
             local_prefill_max: self.config.worker.local_prefill_max,
             expected_output: self.config.worker.expected_output,
             admin: self.admin.address().to_string(),
+            secret: random_word()?,
         };
         let role = RouterRole {
             node: name,
