@@ -18,8 +18,8 @@ pub(super) type CancelKey = (RequestId, Attempt, Placement, NodeRef);
 pub(super) struct CancelRow {
     pub(super) again_at: Micros,
     forget_at: Micros,
-    /// When it was first sent.
-    since: Micros,
+    /// When the owner of a request that ended was told; none for placements that were never bound.
+    since: Option<Micros>,
 }
 
 impl Gateway {
@@ -28,7 +28,7 @@ impl Gateway {
         let row = self.cancels.entry(key).or_insert(CancelRow {
             again_at: now,
             forget_at: now.after(DEADLINE_MAX_US),
-            since: now,
+            since: None,
         });
         row.again_at = now.after(REPEAT_US);
         let (request, attempt, placement, node) = key;
@@ -47,10 +47,19 @@ impl Gateway {
         }));
     }
 
+    /// Tells the owner of a request that has ended, and notes how long it takes to let go.
+    pub(super) fn cancel_owner(&mut self, now: Micros, key: CancelKey, out: &mut Vec<Effect>) {
+        self.send_cancel(now, key, out);
+        if let Some(row) = self.cancels.get_mut(&key) {
+            row.since.get_or_insert(now);
+        }
+    }
+
     /// The holder does not know the placement (any more): what it held is free.
     pub(super) fn cancel_confirmed(&mut self, now: Micros, key: CancelKey, out: &mut Vec<Effect>) {
-        if let Some(row) = self.cancels.remove(&key) {
-            let after_us = now.since(row.since);
+        let row = self.cancels.remove(&key);
+        if let Some(since) = row.and_then(|row| row.since) {
+            let after_us = now.since(since);
             out.push(Effect::LetGo { after_us });
         }
     }

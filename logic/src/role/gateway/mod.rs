@@ -157,7 +157,7 @@ impl Gateway {
             && let Some(owner) = open.owner()
         {
             let key = (request, owner.attempt, owner.placement, owner.node);
-            self.send_cancel(now, key, out);
+            self.cancel_owner(now, key, out);
         }
         self.report_drained(out);
     }

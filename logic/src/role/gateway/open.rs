@@ -346,30 +346,28 @@ impl Open {
         }
         match self.retry_at {
             at if at > now => Due::Nothing,
-            _ if self.has_output() => Due::Admit,
+            _ if self.has_output() && self.deaths < ALONE_AFTER => Due::Admit,
             _ => self.patience(now.since(self.unbound_since), patience_us),
         }
     }
 
-    /// Whether a client that has seen nothing yet is told to come back, after `waited` without an owner.
+    /// Whether a client that has seen nothing yet, or whose request must run alone, is told to come back after `waited` without an owner.
     fn patience(&self, waited: u64, patience_us: u64) -> Due {
-        match self.rejection {
-            Some(r) if waited >= patience_us => {
-                let reason = if self.deaths >= ALONE_AFTER {
-                    FailReason::WorkerLost
-                } else {
-                    super::failure_of(r.reason)
-                };
-                Due::GiveUp {
-                    reason,
-                    retry_after_ms: r.retry_after_ms,
-                }
+        let (reason, retry_after_ms) = match self.rejection {
+            Some(r) if waited >= patience_us => (super::failure_of(r.reason), r.retry_after_ms),
+            None if waited >= patience_us.max(SILENCE_US) => {
+                (FailReason::NoCapacity, RETRY_HINT_MS)
             }
-            None if waited >= patience_us.max(SILENCE_US) => Due::GiveUp {
-                reason: FailReason::NoCapacity,
-                retry_after_ms: RETRY_HINT_MS,
-            },
-            Some(_) | None => Due::Admit,
+            Some(_) | None => return Due::Admit,
+        };
+        let reason = if self.deaths >= ALONE_AFTER {
+            FailReason::WorkerLost
+        } else {
+            reason
+        };
+        Due::GiveUp {
+            reason,
+            retry_after_ms,
         }
     }
 

@@ -29,7 +29,7 @@ impl Worker {
             roles: self.config.roles,
             model: self.config.model.clone(),
             card: self.config.card,
-            intake: self.intake,
+            intake: self.offered(),
             notice: self.notice_number,
             load: self.load(),
             fabric: self.config.fabric.clone(),
@@ -39,6 +39,14 @@ impl Worker {
         let meta = Meta::node(self.config.me, NodeRef::NONE);
         self.send(Dest::Beats, meta, beat, out);
         out.extend(self.members.suspects(now).into_iter().map(Effect::Probe));
+    }
+
+    /// What routers are told: a worker whose one request is kept apart takes no other, however idle it looks.
+    fn offered(&self) -> Intake {
+        match self.intake {
+            Intake::Open if self.is_kept_apart() => Intake::Cordoned,
+            intake => intake,
+        }
     }
 
     pub(super) fn load(&self) -> Load {

@@ -192,7 +192,8 @@ impl Job {
 
     /// Whether what it has to say is neither a first token nor an end.
     pub(super) fn can_wait(&self) -> bool {
-        self.sent > 0 && !matches!(self.items.last(), Some(Item::End(_))) && !self.failed
+        let ends = |item: &Item| matches!(item, Item::End(_));
+        self.sent > 0 && !self.items[self.sent..].iter().any(ends) && !self.failed
     }
 
     /// Choices that are not ended, in order.

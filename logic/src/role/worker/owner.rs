@@ -95,6 +95,7 @@ impl Worker {
             None => self.unknown(meta, ask.placement, out),
             Some(id) => {
                 self.bound(now, meta, ask.placement, out);
+                self.dirty.remove(&id);
                 if let Some(job) = self.jobs.get_mut(&id) {
                     let from = (ask.from as usize).min(job.items.len());
                     job.sent = job.items.len();
@@ -177,14 +178,12 @@ impl Worker {
         }
     }
 
-    /// Jobs of a gateway whose beat was never heard are not kept longer than one lease.
+    /// Jobs of a gateway that never beat in the job's epoch, or lived before it was restarted, are not kept longer than one lease.
     pub(super) fn orphaned_jobs(&mut self, now: Micros, out: &mut Vec<Effect>) {
         let ids: Vec<JobId> = self
             .jobs
             .iter()
-            .filter(|(_, j)| {
-                now.since(j.span.since) > LEASE_US && self.members.get(j.gateway.node).is_none()
-            })
+            .filter(|(_, j)| now.since(j.span.since) > LEASE_US && !self.members.is_live(j.gateway))
             .map(|(id, _)| *id)
             .collect();
         if self.members.is_judging(now) {
