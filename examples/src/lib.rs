@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use bus_schemas::{NodeId, Role, Roles};
 use nats::{Bus, MemServer};
 use node::{
-    cluster::{Process, ProcessArgs, load_model},
+    cluster::{Process, ProcessArgs, load_models},
     config::{Config, Flag, Sources, load},
     fabric_choice,
     logging::Levels,
@@ -45,10 +45,10 @@ impl Cluster {
         let mut process = Process::start(args).await?;
         process.add_router(NodeId::new("router-0")?).await?;
         let network = MemNetwork::default();
-        for role in [Role::Prefill, Role::Decode] {
+        let roles = [Role::Prefill, Role::Decode];
+        for (role, model) in roles.into_iter().zip(load_models(&config, roles.len())?) {
             let name = NodeId::new(&format!("{}-0", role.as_str()))?;
             let fabric = fabric_choice::choose(&config.fabric, true, &network)?;
-            let model = load_model(&config, 2)?;
             let roles = Roles::only(role);
             process.add_worker(name, roles, model, fabric).await?;
         }
