@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus_schemas::NodeRef;
+use bus_schemas::{NodeRef, limits::TICKET_GRACE_US};
 
 use crate::{EventSink, FabricEvent, Failure, Take, counters::Counters};
 
@@ -17,6 +17,8 @@ use crate::{EventSink, FabricEvent, Failure, Take, counters::Counters};
 pub(crate) const TAKES_MAX: usize = 4096;
 /// Blocks of one take: a prompt of a million tokens in blocks of sixteen.
 pub(crate) const PIECES_MAX: usize = 1 << 16;
+/// An owner does not reuse blocks for so long after it revoked them, so neither after a take began.
+const KEPT: Duration = Duration::from_micros(TICKET_GRACE_US);
 /// Between two progress reports of one take.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
@@ -34,6 +36,7 @@ struct Row {
     bytes: u64,
     outstanding: u32,
     ended: bool,
+    opened: Instant,
     moved: Instant,
     reported: Instant,
 }
@@ -68,6 +71,7 @@ impl Book {
             bytes: 0,
             outstanding: 0,
             ended: false,
+            opened: now,
             moved: now,
             reported: now,
         };
@@ -84,9 +88,11 @@ impl Book {
         self.rows.contains_key(&id)
     }
 
-    /// From whom a take that has not settled reads.
-    pub(crate) fn owner(&self, id: u64) -> Option<NodeRef> {
-        self.rows.get(&id).map(|row| row.owner)
+    /// Whom to blame for a corrupt block: the owner of a running take, as long as it keeps even what it revoked.
+    /// A reader that slept longer may have read what lies there by now.
+    pub(crate) fn blamed(&self, id: u64, now: Instant) -> Option<NodeRef> {
+        let row = self.rows.get(&id).filter(|row| !row.ended)?;
+        (now.duration_since(row.opened) < KEPT).then_some(row.owner)
     }
 
     /// An operation that writes into the take's slots has begun.
@@ -204,6 +210,18 @@ mod tests {
             pieces: Vec::new(),
             timeout: Duration::from_secs(1),
         }
+    }
+
+    #[test]
+    fn an_owner_is_blamed_while_it_keeps_what_it_revoked_and_the_take_runs() {
+        let (mut book, _) = book();
+        let now = Instant::now();
+        assert!(book.open(&take(1), 1, now));
+        assert_eq!(book.blamed(1, now), Some(NodeRef::NONE));
+        assert_eq!(book.blamed(1, now + KEPT), None, "a reader that slept");
+        book.begin(1);
+        book.end(1, Err(Failure::Cancelled));
+        assert_eq!(book.blamed(1, now), None, "a take that was given up");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Copy {
             let bytes = budget.min(slot_bytes - self.offset);
             // SAFETY: both slots exist and have `slot_bytes` bytes (checked before `start`), so offset + bytes stays
             // inside; source and region are held; the worker's pool keeps the destination for this take alone. The owner
-            // may rewrite a source that it has revoked: what we then read is raw bytes that the release handshake rejects.
+            // may rewrite a source that it has revoked: what we then read is raw bytes that its sum or the release handshake rejects.
             let landed = unsafe {
                 let to = region.slot(piece.to.slot).add(self.offset);
                 std::ptr::copy(

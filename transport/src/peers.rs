@@ -51,6 +51,10 @@ impl<L> Peers<L> {
     /// This incarnation sent a corrupt block: it counts as unreachable until it is forgotten,
     /// or its node has a newer one.
     pub(crate) fn shun(&mut self, peer: NodeRef) {
+        tracing::error!(
+            ?peer,
+            "a block arrived corrupt; nothing more is read from this peer"
+        );
         self.known.remove(&peer);
         self.shunned.insert(peer);
         self.unreachable.set(peer, true);

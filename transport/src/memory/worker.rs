@@ -237,7 +237,7 @@ impl Worker {
         }
         self.book.landed(step.id, step.bytes, now);
         if step.corrupt {
-            self.shun(step.id);
+            self.corrupt(step.id, now);
         } else if step.done {
             self.copying.remove(&step.id);
             self.owners.remove(&step.id);
@@ -246,12 +246,11 @@ impl Worker {
         }
     }
 
-    /// A block of this take is corrupt: nothing more is read from its owner.
-    fn shun(&mut self, id: u64) {
-        let owner = self.book.owner(id);
+    /// A block of this take is corrupt: nothing more is read from its owner, if that is to blame.
+    fn corrupt(&mut self, id: u64, now: Instant) {
+        let blamed = self.book.blamed(id, now);
         self.fail(id, Failure::Corrupt);
-        if let Some(owner) = owner {
-            tracing::error!(peer = ?owner, "a block arrived corrupt; nothing more is read from this peer");
+        if let Some(owner) = blamed {
             self.peers.shun(owner);
             for id in self.book.running_of(owner) {
                 self.fail(id, Failure::PeerLost);

@@ -148,9 +148,10 @@ impl Reader {
             .into_iter()
             .for_each(|peer| self.lose(peer, Broken::HungUp));
         if let Some(step) = self.copier.step() {
-            self.book.landed(step.id, step.bytes, Instant::now());
+            let now = Instant::now();
+            self.book.landed(step.id, step.bytes, now);
             if step.corrupt {
-                self.shun(step.id);
+                self.corrupt(step.id, now);
             } else if step.done {
                 self.book.end(step.id, Ok(()));
             }
@@ -288,12 +289,11 @@ impl Reader {
         self.fail_all(peer, failure);
     }
 
-    /// A block of this take is corrupt: nothing more is read from its owner.
-    fn shun(&mut self, id: u64) {
-        let owner = self.book.owner(id);
+    /// A block of this take is corrupt: nothing more is read from its owner, if that is to blame.
+    fn corrupt(&mut self, id: u64, now: Instant) {
+        let blamed = self.book.blamed(id, now);
         self.fail(id, Failure::Corrupt);
-        if let Some(owner) = owner {
-            tracing::error!(peer = ?owner, "a block arrived corrupt; nothing more is read from this peer");
+        if let Some(owner) = blamed {
             self.peers.shun(owner);
             self.fail_all(owner, Failure::PeerLost);
         }

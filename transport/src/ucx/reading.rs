@@ -182,6 +182,7 @@ impl Lane {
     /// A block is in its slot, or will never be.
     pub(super) fn landed(&mut self, id: u64, began: bool, end: Landing) {
         let now = Instant::now();
+        let blamed = self.book.blamed(id, now); // before the last operation settles the take
         if end == Landing::Well {
             self.book
                 .landed(id, self.config.region.slot_bytes() as u64, now);
@@ -192,7 +193,7 @@ impl Lane {
         match end {
             Landing::Well => {}
             Landing::Lost => return self.fail(id, Failure::PeerLost),
-            Landing::Corrupt => return self.shun(id),
+            Landing::Corrupt => return self.corrupt(id, blamed),
         }
         let Some(reading) = self.reading.get_mut(&id) else {
             return;
@@ -206,12 +207,10 @@ impl Lane {
         }
     }
 
-    /// A block of this take is corrupt: nothing more is read from its owner.
-    fn shun(&mut self, id: u64) {
-        let owner = self.book.owner(id);
+    /// A block of this take is corrupt: nothing more is read from its owner, if that is to blame.
+    fn corrupt(&mut self, id: u64, blamed: Option<NodeRef>) {
         self.fail(id, Failure::Corrupt);
-        if let Some(owner) = owner {
-            tracing::error!(peer = ?owner, "a block arrived corrupt; nothing more is read from this peer");
+        if let Some(owner) = blamed {
             self.lose(owner);
             self.peers.shun(owner);
         }
