@@ -115,7 +115,8 @@ impl Crew<'_> {
             Sink::SiluTimes => 2 * width,
         };
         let strips = packed.strips();
-        assert!(columns <= strips * super::packed::STRIP && out.len() == inputs.rows * width);
+        assert_eq!(columns.div_ceil(super::packed::STRIP), strips);
+        assert_eq!(out.len(), inputs.rows * width);
         assert!(bias.is_none_or(|bias| bias.len() >= strips * super::packed::STRIP));
         assert!(
             locals
@@ -155,6 +156,7 @@ impl Crew<'_> {
             tokens * width * layout.kv_heads,
             "one row a token"
         );
+        assert!(attention.stride >= width * layout.kv_heads);
         assert!(attention.queries.len() >= tokens * attention.stride);
         assert_eq!(attention.kv.slot_bytes(), layout.block_bytes());
         let out = Shareable::new(out.as_mut_ptr());
