@@ -193,3 +193,36 @@ pub(super) fn to_byte(scaled: f32) -> i8 {
     const ROUND: f32 = 12_582_912.0;
     ((scaled + ROUND) - ROUND).clamp(-BYTE_MAX, BYTE_MAX) as i8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_is_the_nearest_integer_within_bounds() {
+        let nearest = [
+            (0.0, 0),
+            (0.5, 0),
+            (1.5, 2),
+            (-0.5, 0),
+            (-1.5, -2),
+            (2.4, 2),
+            (-2.6, -3),
+            (127.4, 127),
+            (200.0, 127),
+            (-200.0, -127),
+            (f32::INFINITY, 127),
+        ];
+        for (scaled, byte) in nearest {
+            assert_eq!(to_byte(scaled), byte, "{scaled}");
+        }
+    }
+
+    #[test]
+    fn a_scale_makes_the_largest_magnitude_127() {
+        let (scale, inverse) = scale_of(&[0.5, -2.0, 1.0]);
+        assert_eq!((scale, inverse), (2.0 / 127.0, 127.0 / 2.0));
+        assert_eq!(to_byte(-2.0 * inverse), -127);
+        assert_eq!(scale_of(&[0.0, -0.0]), (0.0, 0.0));
+    }
+}
