@@ -11,7 +11,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Shop, body, guard::Tenant, reply, sse};
+use super::{Shop, guard::Tenant, reply, sse};
 use crate::{
     answer::Answer,
     assemble::Event,
@@ -50,7 +50,7 @@ async fn generate(
 ) -> Response {
     let answered = async {
         let caller = caller(tenant, headers)?;
-        let body = body::read(headers, body, shop.config.body_bytes_max).await?;
+        let body = shop.bodies.read(headers, body).await?;
         let answer = shop.doors.generate(kind, body, caller).await?;
         let ignored = ignored(answer.ignored());
         let trace = HeaderValue::try_from(answer.trace().to_string()).ok();

@@ -12,7 +12,7 @@ use axum::{
 };
 use uuid::Uuid;
 
-use super::{Shop, cors, reply};
+use super::{Shop, cors, reply, vitals};
 use crate::{
     error::{ApiError, Class},
     keys::TENANT_DEFAULT,
@@ -22,8 +22,6 @@ use crate::{
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Longest id of a client that is given back.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Routes that tell how the process fares: probes and scrapers have no key.
-const OPEN_PATHS: [&str; 5] = ["/health", "/live", "/ready", "/version", "/metrics"];
 const REQUEST_ID: &str = "x-request-id";
 
 /// Whose request it is.
@@ -71,7 +69,8 @@ fn tenant(shop: &Shop, request: &Request) -> Result<String, ApiError> {
     let Some(keys) = &shop.keys else {
         return Ok(TENANT_DEFAULT.to_owned());
     };
-    if OPEN_PATHS.contains(&request.uri().path()) {
+    // probes and scrapers have no key
+    if vitals::PATHS.contains(&request.uri().path()) {
         return Ok(TENANT_DEFAULT.to_owned());
     }
     let refused = |message| ApiError::new(Class::Unauthenticated, "invalid_api_key", message);

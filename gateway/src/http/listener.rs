@@ -1,23 +1,19 @@
 //! Connections: accepted, told not to wait for more bytes, wrapped in TLS where that is set.
 //!
-//! A handshake runs in its own task with a deadline, so that a silent client holds up nobody. Never
-//! looks at a request.
+//! A handshake has a deadline and is its connection's own business, so that a silent client holds up nobody. Never
+//! counts connections, and never looks at a request.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::serve::Listener;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
 };
 use tokio_rustls::TlsAcceptor;
 
 /// A handshake takes two round trips; this bounds what a silent client holds.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// Connections that are through but not yet served.
-const READY_MAX: usize = 128;
 /// Pause after the process ran out of descriptors, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,34 +48,13 @@ pub enum TlsError {
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// Hands out connections that are ready to be served.
-pub(super) struct Door {
-    ready: mpsc::Receiver<(Box<dyn Io>, SocketAddr)>,
-    addr: SocketAddr,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-impl Door {
-    /// Starts to accept.
-    pub(super) async fn open(
-        listen: SocketAddr,
-        tls: Option<&TlsFiles>,
-    ) -> Result<Self, OpenError> {
-        let tls = tls.map(acceptor).transpose()?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| OpenError::Bind { listen, error })?;
-        let addr = listener
-            .local_addr()
-            .map_err(|error| OpenError::Bind { listen, error })?;
-        let (sender, ready) = mpsc::channel(READY_MAX);
-        let accepting = tokio::spawn(accept(listener, tls, sender));
-        Ok(Self {
-            ready,
-            addr,
-            accepting,
-        })
-    }
+/// Where connections come in, and what they are wrapped in.
+pub(super) struct Listener {
+    tcp: TcpListener,
+    /// Where it really listens.
+    pub(super) addr: SocketAddr,
+    /// None is plain HTTP.
+    pub(super) tls: Option<TlsAcceptor>,
 }
 
 /// Why the door cannot open.
@@ -98,71 +73,49 @@ pub enum OpenError {
     Tls(#[from] TlsError),
 }
 
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-impl Listener for Door {
-    type Io = Box<dyn Io>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.ready.recv().await {
-            Some(connection) => connection,
-            // the accepting task only ends with this door
-            None => std::future::pending().await,
-        }
+impl Listener {
+    /// Binds the address, within the runtime that will accept.
+    pub(super) async fn open(
+        listen: SocketAddr,
+        tls: Option<&TlsFiles>,
+    ) -> Result<Self, OpenError> {
+        let tls = tls.map(acceptor).transpose()?;
+        let failed = |error| OpenError::Bind { listen, error };
+        let tcp = TcpListener::bind(listen).await.map_err(failed)?;
+        let addr = tcp.local_addr().map_err(failed)?;
+        Ok(Self { tcp, addr, tls })
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.addr)
-    }
-}
-
-async fn accept(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    ready: mpsc::Sender<(Box<dyn Io>, SocketAddr)>,
-) {
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps waiting for more bytes");
-        }
-        match &tls {
-            None => {
-                if ready.send((Box::new(stream), peer)).await.is_err() {
-                    return;
+    /// The next connection.
+    pub(super) async fn accept(&self) -> TcpStream {
+        loop {
+            match self.tcp.accept().await {
+                Ok((stream, _)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a connection keeps waiting for more bytes");
+                    }
+                    return stream;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
-            Some(tls) => {
-                tokio::spawn(shake(tls.clone(), stream, peer, ready.clone()));
-            }
         }
     }
 }
 
-async fn shake(
-    tls: TlsAcceptor,
-    stream: TcpStream,
-    peer: SocketAddr,
-    ready: mpsc::Sender<(Box<dyn Io>, SocketAddr)>,
-) {
+/// Makes a connection ready for requests; none if its client did not do its part in time.
+pub(super) async fn shake(tls: Option<TlsAcceptor>, stream: TcpStream) -> Option<Box<dyn Io>> {
+    let Some(tls) = tls else {
+        return Some(Box::new(stream));
+    };
     match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-        // the other end of the queue is gone only when the door is closed
-        Ok(Ok(stream)) => drop(ready.send((Box::new(stream), peer)).await),
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
-        Err(_) => tracing::debug!(%peer, "no TLS handshake in time"),
+        Ok(Ok(stream)) => return Some(Box::new(stream)),
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
+        Err(_) => tracing::debug!("no TLS handshake in time"),
     }
+    None
 }
 
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {

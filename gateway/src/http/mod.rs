@@ -4,28 +4,37 @@
 //! [`crate::doors`]. Start reading at [`serve`], then `routes`.
 
 mod body;
+mod connection;
+mod connections;
 mod cors;
 mod generate;
 mod guard;
 mod listener;
+mod pace;
+mod probe;
 mod reply;
 mod routes;
 mod sse;
+mod vitals;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::serve::Listener;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
-use self::listener::Door;
-pub use self::listener::{OpenError, TlsError, TlsFiles};
+use self::{body::Bodies, connections::Bounds, listener::Listener};
+pub use self::{
+    body::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_GRACE},
+    listener::{OpenError, TlsError, TlsFiles},
+    pace::{HEAD_MAX, IDLE_MAX, STUCK_MAX, Times},
+    probe::{Probe, probe},
+};
 use crate::{
     doors::Doors,
     keys::{Keys, KeysError},
 };
 
-/// Largest body unless set otherwise.
-pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Open connections unless set otherwise: twice the open requests of a gateway, for clients that think.
+pub const CONNECTIONS_MAX: usize = 8192;
 
 /// Settings of the HTTP door.
 #[derive(Clone, Debug)]
@@ -40,6 +49,14 @@ pub struct HttpConfig {
     pub cors_origins: Vec<String>,
     /// Largest body.
     pub body_bytes_max: usize,
+    /// All bodies that are being read or worked on, together.
+    pub bodies_bytes_max: usize,
+    /// How long a client may send nothing of a body.
+    pub body_grace: Duration,
+    /// Open connections; one more is refused.
+    pub connections_max: usize,
+    /// What a client on a connection is allowed.
+    pub times: Times,
     /// How long a stream waits for its first event before it answers 200.
     pub pre_commit: Duration,
 }
@@ -52,6 +69,10 @@ impl Default for HttpConfig {
             keys_file: None,
             cors_origins: Vec::new(),
             body_bytes_max: BODY_BYTES_MAX,
+            bodies_bytes_max: BODIES_BYTES_MAX,
+            body_grace: BODY_GRACE,
+            connections_max: CONNECTIONS_MAX,
+            times: Times::default(),
             pre_commit: Duration::from_millis(50),
         }
     }
@@ -74,6 +95,7 @@ struct Shop {
     doors: Arc<Doors>,
     keys: Option<Keys>,
     config: HttpConfig,
+    bodies: Bodies,
 }
 
 /// An open door.
@@ -81,15 +103,14 @@ struct Shop {
 pub struct Running {
     /// Where it really listens.
     pub addr: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
+    stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
 impl Running {
     /// Takes no new connections, waits for those that are open; false if some were left after `within`.
     pub async fn stop(mut self, within: Duration) -> bool {
-        // the receiver is gone only if serving has ended
-        drop(self.stop.take());
+        self.stop.send_replace(true);
         let ended = tokio::time::timeout(within, &mut self.serving)
             .await
             .is_ok();
@@ -106,29 +127,30 @@ impl Running {
 /// [`ServeError`].
 pub async fn serve(config: HttpConfig, doors: Arc<Doors>) -> Result<Running, ServeError> {
     let keys = config.keys_file.as_deref().map(Keys::load).transpose()?;
-    let door = Door::open(config.listen, config.tls.as_ref()).await?;
-    let addr = door.local_addr().map_err(|error| OpenError::Bind {
-        listen: config.listen,
-        error,
-    })?;
+    let listener = Listener::open(config.listen, config.tls.as_ref()).await?;
+    let addr = listener.addr;
+    let bounds = Bounds {
+        door: "http",
+        connections_max: config.connections_max,
+        times: config.times,
+    };
+    let bodies = Bodies {
+        bytes_max: config.body_bytes_max,
+        held_max: config.bodies_bytes_max,
+        grace: config.body_grace,
+        held: Arc::default(),
+    };
     let router = routes::router(Arc::new(Shop {
         doors,
         keys,
         config,
+        bodies,
     }));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(async move {
-        let stopped = async move { drop(stopped.await) };
-        if let Err(error) = axum::serve(door, router)
-            .with_graceful_shutdown(stopped)
-            .await
-        {
-            tracing::error!(%error, "the HTTP door has closed");
-        }
-    });
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(connections::serve(listener, router, bounds, stopped));
     Ok(Running {
         addr,
-        stop: Some(stop),
+        stop,
         serving,
     })
 }

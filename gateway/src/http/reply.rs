@@ -48,6 +48,24 @@ pub(super) fn error(error: &ApiError) -> Response {
     response
 }
 
+/// The same as it goes over the wire, for a client whose request was not read; the connection ends with it.
+pub(super) fn raw(problem: &ApiError) -> Vec<u8> {
+    let (response, body) = (error(problem), problem.to_json());
+    let mut bytes = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend(
+        format!(
+            "connection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )
+        .bytes(),
+    );
+    bytes.extend(body);
+    bytes
+}
+
 /// Either.
 pub(super) fn either(result: Result<Value, ApiError>) -> Response {
     match result {

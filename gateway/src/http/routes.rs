@@ -1,6 +1,6 @@
 //! Which path is what.
 //!
-//! Routes that need more than a line live in `generate`; unknown ones are JSON errors too.
+//! Routes that need more than a line live in `generate`, those of probes in `vitals`; unknown ones are JSON errors too.
 
 use std::sync::Arc;
 
@@ -8,15 +8,14 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, Query, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, Uri},
     middleware,
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
 use serde::Deserialize;
-use serde_json::json;
 
-use super::{Shop, body, generate, guard::guard, reply};
+use super::{Shop, generate, guard::guard, reply, vitals};
 use crate::{
     error::{ApiError, Class, quote},
     models,
@@ -34,15 +33,11 @@ pub(super) fn router(shop: Arc<Shop>) -> Router {
         .route("/detokenize", post(detokenize))
         .route("/v1/detokenize", post(detokenize))
         .route("/tokenizer_info", get(tokenizer_info))
-        .route("/health", get(alive))
-        .route("/live", get(alive))
-        .route("/ready", get(ready))
-        .route("/version", get(version))
-        .route("/metrics", get(metrics))
+        .with_state(shop.clone())
+        .merge(vitals::routes(shop.doors.clone()))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(shop.clone(), guard))
-        .with_state(shop)
+        .layer(middleware::from_fn_with_state(shop, guard))
 }
 
 #[derive(Deserialize)]
@@ -62,76 +57,29 @@ async fn model(State(shop): State<Arc<Shop>>, Path(id): Path<String>) -> Respons
 }
 
 async fn tokenize(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Body) -> Response {
-    reply::either(
-        match body::read(&headers, body, shop.config.body_bytes_max).await {
-            Ok(body) => shop.doors.tokenize(body, None).await,
-            Err(error) => Err(error),
-        },
-    )
+    reply::either(match shop.bodies.read(&headers, body).await {
+        Ok(body) => shop.doors.tokenize(body, None).await,
+        Err(error) => Err(error),
+    })
 }
 
 async fn detokenize(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Body) -> Response {
-    reply::either(
-        match body::read(&headers, body, shop.config.body_bytes_max).await {
-            Ok(body) => shop.doors.detokenize(body, None).await,
-            Err(error) => Err(error),
-        },
-    )
+    reply::either(match shop.bodies.read(&headers, body).await {
+        Ok(body) => shop.doors.detokenize(body, None).await,
+        Err(error) => Err(error),
+    })
 }
 
 async fn tokenizer_info(State(shop): State<Arc<Shop>>, Query(asked): Query<Asked>) -> Response {
     reply::either(shop.doors.tokenizer_info(asked.model.as_deref()))
 }
 
-/// The process is fine: it answers.
-async fn alive() -> Response {
-    reply::value(&json!({ "status": "ok" }))
-}
-
-/// At least one model can serve.
-async fn ready(State(shop): State<Arc<Shop>>) -> Response {
-    let models = shop.doors.models();
-    let accepting = shop.doors.accepting();
-    let any = models.iter().any(|model| model.ready);
-    let reason = match (accepting, models.is_empty(), any) {
-        (false, _, _) => "draining: no new requests are taken",
-        (true, true, _) => "no model is known yet",
-        (true, false, false) => "no worker of any model lives",
-        (true, false, true) => "",
-    };
-    let told = json!({
-        "ready": reason.is_empty(),
-        "reason": reason,
-        "open": shop.doors.open(),
-        "models": models.iter()
-            .map(|model| json!({ "id": model.name, "ready": model.ready }))
-            .collect::<Vec<_>>(),
-    });
-    let mut response = reply::value(&told);
-    if !reason.is_empty() {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    }
-    response
-}
-
-async fn version() -> Response {
-    reply::value(&json!({ "version": env!("CARGO_PKG_VERSION") }))
-}
-
-async fn metrics(State(shop): State<Arc<Shop>>) -> Response {
-    let kind = [(
-        header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
-    (kind, shop.doors.metrics().render()).into_response()
-}
-
-async fn unknown_path(uri: Uri) -> Response {
+pub(super) async fn unknown_path(uri: Uri) -> Response {
     let message = format!("there is no route {}", quote(uri.path()));
     reply::error(&ApiError::new(Class::NotFound, "unknown_route", message))
 }
 
-async fn unknown_method(method: Method, uri: Uri) -> Response {
+pub(super) async fn unknown_method(method: Method, uri: Uri) -> Response {
     let message = format!(
         "{} does not take {}",
         quote(uri.path()),

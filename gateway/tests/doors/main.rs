@@ -5,6 +5,7 @@
 mod bad_input;
 mod http_access;
 mod http_answers;
+mod http_bounds;
 mod http_streams;
 mod nats_answers;
 mod nats_streams;

@@ -45,6 +45,7 @@ flags! {
         "model" => "worker.model", "DIR|script/NAME";
         "model-name" => "worker.model_name", "NAME";
         "listen" => "gateway.listen", "ADDR:PORT";
+        "probe-listen" => "gateway.probe_listen", "ADDR:PORT";
         "admin-listen" => "admin.listen", "ADDR:PORT";
         "prefill" => "up.prefill", "N";
         "decode" => "up.decode", "M";
@@ -74,6 +75,7 @@ flags! {
         "model" => "worker.model", "DIR|script/NAME";
         "model-name" => "worker.model_name", "NAME";
         "listen" => "gateway.listen", "ADDR:PORT";
+        "probe-listen" => "gateway.probe_listen", "ADDR:PORT";
         "api-keys-file" => "gateway.api_keys_file", "FILE";
         "admin-listen" => "admin.listen", "ADDR:PORT";
         "cookie-file" => "admin.cookie_file", "FILE";

@@ -61,6 +61,7 @@ pub struct Process {
     streams: Vec<Arc<Streams>>,
     drained: Vec<(Roles, Arc<Notify>)>,
     doors: Vec<http::Running>,
+    probes: Vec<http::Probe>,
     nats_doors: Vec<nats_door::Running>,
     tasks: JoinSet<()>,
 }
@@ -101,6 +102,7 @@ impl Process {
             streams: Vec::new(),
             drained: Vec::new(),
             doors: Vec::new(),
+            probes: Vec::new(),
             nats_doors: Vec::new(),
             tasks: JoinSet::new(),
         })

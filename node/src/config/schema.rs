@@ -132,6 +132,14 @@ settings! {
         open_max: u32 = "4096", within(1..=1_000_000);
         /// Largest HTTP or NATS body in bytes.
         body_bytes_max: u64 = "33554432", within(1024..=1 << 30);
+        /// HTTP bodies read or worked on at once, in bytes together; one more is refused with 503.
+        bodies_bytes_max: u64 = "268435456", within(1024..=1 << 40);
+        /// HTTP connections open at once; one more is refused with 503.
+        connections_max: u32 = "8192", within(1..=1_000_000);
+        /// How long an HTTP connection is kept between two requests.
+        idle_ms: u64 = "75000", within(1..=3_600_000);
+        /// Where probes and scrapers are answered, on a thread of their own and without a key; off when absent.
+        probe_listen: Option<SocketAddr> = "", any();
         /// Also serve the public NATS subjects.
         nats: bool = "true", any();
     }

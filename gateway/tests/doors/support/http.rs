@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Client {
     pub(crate) addr: SocketAddr,
     pub(crate) headers: Vec<(String, String)>,
-    door: Running,
+    door: Option<Running>,
 }
 
 /// An answer.
@@ -49,7 +49,16 @@ impl Client {
         Self {
             addr: door.addr,
             headers: Vec::new(),
-            door,
+            door: Some(door),
+        }
+    }
+
+    /// A client of what listens at `addr`, without a door of its own.
+    pub(crate) fn at(&self, addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            headers: self.headers.clone(),
+            door: None,
         }
     }
 
@@ -61,7 +70,7 @@ impl Client {
 
     /// Closes the door.
     pub(crate) async fn stop(self, within: Duration) -> bool {
-        self.door.stop(within).await
+        self.door.expect("its own door").stop(within).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
@@ -136,7 +145,7 @@ impl Reply {
     }
 }
 
-fn parse(bytes: &[u8]) -> Reply {
+pub(crate) fn parse(bytes: &[u8]) -> Reply {
     let split = bytes
         .windows(4)
         .position(|w| w == b"\r\n\r\n")

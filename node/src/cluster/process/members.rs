@@ -2,7 +2,7 @@
 //!
 //! A name is claimed before anything starts under it. Nothing is stopped here.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actors::{
     engine_thread::EngineThread,
@@ -142,8 +142,19 @@ impl Process {
             keys_file: settings.api_keys_file.clone(),
             cors_origins: settings.cors_origins.clone(),
             body_bytes_max: usize::try_from(settings.body_bytes_max).unwrap_or(usize::MAX),
+            bodies_bytes_max: usize::try_from(settings.bodies_bytes_max).unwrap_or(usize::MAX),
+            connections_max: settings.connections_max as usize,
+            times: http::Times {
+                idle: Duration::from_millis(settings.idle_ms),
+                ..http::Times::default()
+            },
             ..http::HttpConfig::default()
         };
+        if let Some(listen) = settings.probe_listen {
+            let probe = http::probe(listen, doors.clone()).await?;
+            tracing::info!(address = %probe.addr, "probes are answered here");
+            self.probes.push(probe);
+        }
         let running = http::serve(config, doors.clone()).await?;
         let address = running.addr;
         self.doors.push(running);
