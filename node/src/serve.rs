@@ -107,6 +107,8 @@ async fn add_members(process: &mut Process, config: &Config, base: &str) -> anyh
     if workers != Roles::default() {
         let fabric = fabric_choice::choose(&config.fabric, false, &MemNetwork::default())?;
         for model in load_models(config, 1)? {
+            // Peers read these blocks: better no start than a lack of memory in the middle of their requests.
+            model.region.commit()?;
             let name = name(&workers.to_string())?;
             process
                 .add_worker(name, workers, model, fabric.clone())

@@ -1,90 +1,190 @@
-//! What the worker lets others read: the owner's side of a ticket.
+//! What the worker lets others read: the owner's side of a ticket, and the sums of what it opened.
 //!
 //! Nothing is readable that was not exported, and nothing after its ticket was revoked; whoever moves bytes asks here
-//! first. The table looks at bytes only for their sums, once for each block and grant, and never moves any.
+//! first, and again for what had to wait. Blocks are looked at only for their sums, never while the table is locked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use bus_schemas::{NodeRef, Ticket, messages::SlotRef};
 use gpu::Region;
 
 use crate::{Checks, Export, checks};
 
-/// Blocks that may be read, by ticket and offer.
-#[derive(Debug, Default)]
+/// Which offer of which ticket.
+pub(crate) type Offer = (Ticket, u32);
+
+/// Blocks that may be read. Shared by the fabric's methods and its threads.
+#[derive(Debug)]
 pub(crate) struct Exports {
+    region: Arc<Region>,
+    checks: Checks,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
     by_ticket: HashMap<Ticket, BTreeMap<u32, Grant>>,
-    /// Blocks served, for the choice of those that get a sum.
-    served: u64,
+    /// Blocks that get a sum and have none yet, in the order of their grants.
+    unsummed: VecDeque<Due>,
+    granted: u64,
 }
 
 #[derive(Debug)]
 struct Grant {
     audience: NodeRef,
+    /// In order.
     slots: Vec<SlotRef>,
-    /// Taken when a block is first served, and told ever after.
-    sums: HashMap<u32, u32>,
+    /// Tells this grant from one that replaced it.
+    serial: u64,
+    /// What blocks summed up to when they were opened, and are told to sum up to ever after.
+    sums: HashMap<SlotRef, u32>,
+}
+
+/// A block whose sum is to be taken.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    offer: Offer,
+    serial: u64,
+    slot: SlotRef,
 }
 
 impl Exports {
-    /// Opens blocks to the audience; the same offer again replaces the earlier one.
-    pub(crate) fn grant(&mut self, export: Export) {
+    pub(crate) fn new(region: &Arc<Region>, checks: Checks) -> Arc<Self> {
+        Arc::new(Self {
+            region: Arc::clone(region),
+            checks,
+            table: Mutex::default(),
+        })
+    }
+
+    /// Opens blocks to the audience; the same offer again replaces the earlier one. True if sums are now to be taken.
+    pub(crate) fn grant(&self, export: Export) -> bool {
         let mut slots = export.slots;
+        slots.retain(|slot| slot.slot < self.region.slots()); // nobody can read what is not there
         slots.sort_unstable();
+        let picked: Vec<SlotRef> = slots
+            .iter()
+            .copied()
+            .filter(|slot| self.checks.picks(*slot))
+            .collect();
+        let offer = (export.ticket, export.seq);
+        let mut table = self.table();
+        table.granted += 1;
         let grant = Grant {
             audience: export.audience,
             slots,
+            serial: table.granted,
             sums: HashMap::new(),
         };
-        let offers = self.by_ticket.entry(export.ticket).or_default();
+        let serial = grant.serial;
+        let due = |slot| Due {
+            offer,
+            serial,
+            slot,
+        };
+        table.unsummed.extend(picked.into_iter().map(due));
+        let offers = table.by_ticket.entry(export.ticket).or_default();
         offers.insert(export.seq, grant);
+        !table.unsummed.is_empty()
     }
 
     /// Closes all offers of a ticket.
-    pub(crate) fn revoke(&mut self, ticket: Ticket) {
-        self.by_ticket.remove(&ticket);
+    pub(crate) fn revoke(&self, ticket: Ticket) {
+        self.table().by_ticket.remove(&ticket);
     }
 
-    /// Whether this reader may read all of these blocks under this offer.
+    /// Whether this reader may read all of these blocks under this offer now.
     pub(crate) fn allows(
         &self,
-        (ticket, seq): (Ticket, u32),
+        offer: Offer,
         reader: NodeRef,
         mut slots: impl Iterator<Item = SlotRef>,
     ) -> bool {
-        let offers = self.by_ticket.get(&ticket);
-        offers
-            .and_then(|offers| offers.get(&seq))
-            .is_some_and(|grant| {
-                grant.audience == reader
-                    && slots.all(|slot| grant.slots.binary_search(&slot).is_ok())
-            })
+        let table = self.table();
+        let grant = table.grant(offer);
+        grant.is_some_and(|grant| {
+            grant.audience == reader && slots.all(|slot| grant.slots.binary_search(&slot).is_ok())
+        })
     }
 
-    /// Sums of those blocks of an allowed read that the checks pick.
+    /// Takes the oldest sum that is due, so that a block is summed when it is opened and not when it is asked for.
+    /// False if none was. One block at a time: the caller has other things to do.
+    pub(crate) fn sum_next(&self) -> bool {
+        let due = self.table().next_due();
+        due.is_some_and(|due| {
+            self.take_sum(due);
+            true
+        })
+    }
+
+    /// Sums of those blocks of an allowed read that the checks pick; those still due are taken now.
     pub(crate) fn sums(
-        &mut self,
-        (ticket, seq): (Ticket, u32),
+        &self,
+        offer: Offer,
         slots: impl Iterator<Item = SlotRef>,
-        region: &Region,
-        checks: Checks,
     ) -> Vec<Option<u32>> {
-        let served = &mut self.served;
-        let offers = self.by_ticket.get_mut(&ticket);
-        let Some(grant) = offers.and_then(|offers| offers.get_mut(&seq)) else {
+        let Some(serial) = self.table().grant(offer).map(|grant| grant.serial) else {
             return Vec::new();
         };
-        let mut sum = |slot: u32| {
-            *served += 1;
-            let sum = || {
-                *grant
-                    .sums
-                    .entry(slot)
-                    .or_insert_with(|| checks::sum(region, slot))
+        let sum = |slot: SlotRef| {
+            let due = Due {
+                offer,
+                serial,
+                slot,
             };
-            checks.picks(*served).then(sum)
+            self.checks.picks(slot).then(|| self.sum(due))
         };
-        slots.map(|slot| sum(slot.slot)).collect()
+        slots.map(sum).collect()
+    }
+
+    fn sum(&self, due: Due) -> u32 {
+        let known = self.table().sum(due);
+        known.unwrap_or_else(|| self.take_sum(due))
+    }
+
+    /// Looks at the block, unlocked, and notes its sum if its grant still stands.
+    fn take_sum(&self, due: Due) -> u32 {
+        let sum = checks::sum(&self.region, due.slot.slot);
+        let mut table = self.table();
+        let offers = table.by_ticket.get_mut(&due.offer.0);
+        let grant = offers.and_then(|offers| offers.get_mut(&due.offer.1));
+        if let Some(grant) = grant.filter(|grant| grant.serial == due.serial) {
+            grant.sums.insert(due.slot, sum);
+        }
+        sum
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no holder panics")
+    }
+}
+
+impl Table {
+    fn grant(&self, (ticket, seq): Offer) -> Option<&Grant> {
+        self.by_ticket.get(&ticket)?.get(&seq)
+    }
+
+    fn sum(&self, due: Due) -> Option<u32> {
+        let grant = self.grant(due.offer)?;
+        grant
+            .sums
+            .get(&due.slot)
+            .copied()
+            .filter(|_| grant.serial == due.serial)
+    }
+
+    /// The oldest block that still needs its sum.
+    fn next_due(&mut self) -> Option<Due> {
+        while let Some(due) = self.unsummed.pop_front() {
+            let stands = |grant: &Grant| grant.serial == due.serial;
+            if self.grant(due.offer).is_some_and(stands) && self.sum(due).is_none() {
+                return Some(due);
+            }
+        }
+        None
     }
 }
 
@@ -95,6 +195,7 @@ mod tests {
     use super::*;
 
     const TICKET: Ticket = Ticket([7; 16]);
+    const SLOTS: u32 = 16;
 
     fn node(epoch: u64) -> NodeRef {
         let node = NodeId::new("reader").expect("a fine name");
@@ -106,15 +207,24 @@ mod tests {
         SlotRef { slot, generation }
     }
 
-    #[test]
-    fn only_what_was_exported_may_be_read_and_only_by_its_audience() {
-        let mut exports = Exports::default();
+    fn exports() -> (Arc<Exports>, Arc<Region>) {
+        let region = Region::new(SLOTS, 4096).expect("64 KiB");
+        (Exports::new(&region, Checks::All), region)
+    }
+
+    fn grant(exports: &Exports, seq: u32, slots: &[SlotRef]) -> bool {
         exports.grant(Export {
             ticket: TICKET,
-            seq: 3,
+            seq,
             audience: node(1),
-            slots: vec![slot(9, 2), slot(4, 1)],
-        });
+            slots: slots.to_vec(),
+        })
+    }
+
+    #[test]
+    fn only_what_was_exported_may_be_read_and_only_by_its_audience() {
+        let (exports, _) = exports();
+        grant(&exports, 3, &[slot(9, 2), slot(4, 1), slot(SLOTS, 1)]);
         let check = |offer, reader, slots: &[SlotRef], expected: bool| {
             assert_eq!(
                 exports.allows(offer, reader, slots.iter().copied()),
@@ -128,18 +238,43 @@ mod tests {
         check((Ticket([8; 16]), 3), node(1), &[slot(9, 2)], false);
         check((TICKET, 3), node(1), &[slot(9, 3)], false);
         check((TICKET, 3), node(1), &[slot(9, 2), slot(5, 1)], false);
+        check((TICKET, 3), node(1), &[slot(SLOTS, 1)], false);
     }
 
     #[test]
     fn a_revoked_ticket_opens_nothing() {
-        let mut exports = Exports::default();
-        exports.grant(Export {
-            ticket: TICKET,
-            seq: 0,
-            audience: node(1),
-            slots: vec![slot(1, 1)],
-        });
+        let (exports, _) = exports();
+        grant(&exports, 0, &[slot(1, 1)]);
         exports.revoke(TICKET);
         assert!(!exports.allows((TICKET, 0), node(1), [slot(1, 1)].into_iter()));
+        assert!(!exports.sum_next(), "nothing is left to sum");
+    }
+
+    #[test]
+    fn a_sum_is_of_what_was_opened_and_not_of_what_is_there_when_it_is_asked_for() {
+        let (exports, region) = exports();
+        let asked = || exports.sums((TICKET, 0), [slot(1, 1), slot(2, 1)].into_iter());
+        assert!(grant(&exports, 0, &[slot(1, 1), slot(2, 1)]));
+        while exports.sum_next() {}
+        let opened = asked();
+        region.write(2, 9, b"x");
+        assert_eq!(asked(), opened);
+        grant(&exports, 0, &[slot(1, 1), slot(2, 1)]);
+        let anew = asked();
+        assert_eq!(anew[0], opened[0]);
+        assert_ne!(anew[1], opened[1], "what is exported anew gets a new sum");
+    }
+
+    #[test]
+    fn a_sum_that_was_taken_for_an_earlier_grant_is_not_told_for_a_later_one() {
+        let (exports, region) = exports();
+        grant(&exports, 0, &[slot(1, 1)]);
+        let earlier = exports.table().next_due().expect("one is due");
+        region.write(1, 0, b"x");
+        grant(&exports, 0, &[slot(1, 1)]);
+        exports.take_sum(earlier);
+        region.write(1, 0, b"y");
+        let told = exports.sums((TICKET, 0), [slot(1, 1)].into_iter());
+        assert_eq!(told, [Some(checks::sum(&region, 1))]);
     }
 }

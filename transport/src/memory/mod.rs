@@ -57,7 +57,7 @@ impl MemFabric {
         }
         let (commands, inbox) = channel();
         let unreachable = Unreachable::default();
-        let worker = Worker::new(&config, network, inbox, &counters, &unreachable);
+        let worker = Worker::new(&config, network, inbox, &member, &unreachable);
         let thread = std::thread::Builder::new()
             .name("fabric-memory".to_owned())
             .spawn(move || worker.run())
@@ -105,11 +105,13 @@ impl Fabric for MemFabric {
     }
 
     fn export(&self, export: Export) {
-        self.member.exports().grant(export);
+        if self.member.exports.grant(export) {
+            self.send(Command::Sum);
+        }
     }
 
     fn revoke(&self, ticket: Ticket) {
-        self.member.exports().revoke(ticket);
+        self.member.exports.revoke(ticket);
     }
 
     fn take(&self, take: Take) {

@@ -11,7 +11,7 @@ use std::{
 use bus_schemas::NodeRef;
 use gpu::Region;
 
-use crate::{Checks, FabricConfig, counters::Counters, exports::Exports};
+use crate::{FabricConfig, counters::Counters, exports::Exports};
 
 /// A set of nodes in one process. Clones name the same set.
 #[derive(Clone, Debug, Default)]
@@ -43,22 +43,16 @@ pub struct Faults {
 pub(super) struct Member {
     pub(super) region: Arc<Region>,
     pub(super) counters: Arc<Counters>,
-    pub(super) checks: Checks,
-    exports: Mutex<Exports>,
+    pub(super) exports: Arc<Exports>,
 }
 
 impl Member {
     pub(super) fn new(config: &FabricConfig, counters: &Arc<Counters>) -> Self {
         Self {
             region: Arc::clone(&config.region),
-            checks: config.checks,
             counters: Arc::clone(counters),
-            exports: Mutex::default(),
+            exports: Exports::new(&config.region, config.checks),
         }
-    }
-
-    pub(super) fn exports(&self) -> MutexGuard<'_, Exports> {
-        self.exports.lock().expect("no holder panics")
     }
 }
 

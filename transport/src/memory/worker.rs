@@ -19,7 +19,6 @@ use crate::{
     book::Book,
     card::{Card, Lane},
     copier::Copier,
-    counters::Counters,
     peers::{Peers, Unreachable},
 };
 
@@ -34,6 +33,8 @@ pub(super) enum Command {
     Forget(NodeRef),
     Take(Take),
     Cancel(u64),
+    /// What was exported needs its sums.
+    Sum,
     Stop,
 }
 
@@ -41,6 +42,7 @@ pub(super) enum Command {
 pub(super) struct Worker {
     config: FabricConfig,
     network: MemNetwork,
+    member: Arc<Member>,
     inbox: Receiver<Command>,
     book: Book,
     copier: Copier,
@@ -59,14 +61,15 @@ impl Worker {
         config: &FabricConfig,
         network: &MemNetwork,
         inbox: Receiver<Command>,
-        counters: &Arc<Counters>,
+        member: &Arc<Member>,
         unreachable: &Unreachable,
     ) -> Self {
         Self {
             config: config.clone(),
             network: network.clone(),
+            member: Arc::clone(member),
             inbox,
-            book: Book::new(Arc::clone(&config.sink), Arc::clone(counters)),
+            book: Book::new(Arc::clone(&config.sink), Arc::clone(&member.counters)),
             copier: Copier::new(Arc::clone(&config.region)),
             peers: Peers::new(unreachable),
             waiting: BTreeMap::new(),
@@ -84,6 +87,7 @@ impl Worker {
                 Some(Command::Forget(peer)) => self.forget(peer),
                 Some(Command::Take(take)) => self.open(take),
                 Some(Command::Cancel(id)) => self.fail(id, Failure::Cancelled),
+                Some(Command::Sum) => while self.member.exports.sum_next() {},
                 Some(Command::Stop) => break,
             }
             self.turn();
@@ -212,14 +216,10 @@ impl Worker {
         };
         let offer = (take.ticket, take.seq);
         let slots = take.pieces.iter().map(|piece| piece.from);
-        let inside = slots.clone().all(|from| from.slot < member.region.slots());
-        let mut exports = member.exports();
-        if !(inside && exports.allows(offer, self.config.me, slots.clone())) {
-            drop(exports);
+        if !member.exports.allows(offer, self.config.me, slots.clone()) {
             return self.fail(id, Failure::Denied);
         }
-        let sums = exports.sums(offer, slots, &member.region, member.checks);
-        drop(exports);
+        let sums = member.exports.sums(offer, slots);
         if let Some((take, _)) = self.waiting.remove(&id) {
             let source: Arc<gpu::Region> = Arc::clone(&member.region);
             self.book.begin(id);

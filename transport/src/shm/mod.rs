@@ -21,7 +21,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{Sender, channel},
     },
@@ -51,7 +51,7 @@ pub struct ShmFabric {
     host: Vec<u8>,
     path: PathBuf,
     commands: Sender<Command>,
-    exports: Arc<Mutex<Exports>>,
+    exports: Arc<Exports>,
     unreachable: Unreachable,
     counters: Arc<Counters>,
     stopped: Arc<AtomicBool>,
@@ -86,7 +86,7 @@ impl ShmFabric {
             host,
             path,
             commands,
-            exports: Arc::default(),
+            exports: Exports::new(&config.region, config.checks),
             unreachable: Unreachable::default(),
             counters: Arc::default(),
             stopped: Arc::default(),
@@ -102,7 +102,6 @@ impl ShmFabric {
             counters: Arc::clone(&fabric.counters),
             bell: Arc::clone(&bells[0]),
             stopped: Arc::clone(&fabric.stopped),
-            checks: config.checks,
             guests: Vec::new(),
         };
         let reader = Reader::new(
@@ -140,10 +139,6 @@ impl ShmFabric {
         if let Some((bell, _)) = self.threads.last() {
             bell.ring();
         }
-    }
-
-    fn exports(&self) -> MutexGuard<'_, Exports> {
-        self.exports.lock().expect("no holder panics")
     }
 
     /// What a peer's card says, or why it is of no use here.
@@ -188,11 +183,16 @@ impl Fabric for ShmFabric {
     }
 
     fn export(&self, export: Export) {
-        self.exports().grant(export);
+        // The owner, which takes the sums, is the thread that was started first.
+        if self.exports.grant(export)
+            && let Some((bell, _)) = self.threads.first()
+        {
+            bell.ring();
+        }
     }
 
     fn revoke(&self, ticket: Ticket) {
-        self.exports().revoke(ticket);
+        self.exports.revoke(ticket);
     }
 
     fn take(&self, take: Take) {

@@ -1,11 +1,11 @@
-//! The owner's thread: welcomes readers, hands them the sealed region, and answers whether they may read.
+//! The owner's thread: welcomes readers, hands them the sealed region, answers whether they may read, and takes sums.
 //!
 //! It never copies a block and never trusts a guest: what makes no sense closes that guest's link and is counted.
 
 use std::{
     os::{fd::AsRawFd, unix::net::UnixListener},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -20,7 +20,6 @@ use super::{
     socket,
 };
 use crate::{
-    Checks,
     card::Key,
     counters::Counters,
     exports::Exports,
@@ -40,11 +39,10 @@ pub(super) struct Owner {
     pub(super) key: Key,
     pub(super) region: Arc<Region>,
     pub(super) listener: UnixListener,
-    pub(super) exports: Arc<Mutex<Exports>>,
+    pub(super) exports: Arc<Exports>,
     pub(super) counters: Arc<Counters>,
     pub(super) bell: Arc<Doorbell>,
     pub(super) stopped: Arc<AtomicBool>,
-    pub(super) checks: Checks,
     pub(super) guests: Vec<Guest>,
 }
 
@@ -64,7 +62,12 @@ impl Owner {
                 interest(self.listener.as_raw_fd(), false),
             ];
             fds.extend(self.guests.iter().map(|guest| guest.link.interest()));
-            sleep(&mut fds, spin.limit(SLEEP));
+            let limit = if self.exports.sum_next() {
+                Duration::ZERO
+            } else {
+                spin.limit(SLEEP)
+            };
+            sleep(&mut fds, limit);
             if fds.iter().any(|fd| fd.revents != 0) {
                 spin.busy();
             }
@@ -130,16 +133,13 @@ impl Owner {
                         slots,
                     },
                 ) => {
-                    let inside = slots.iter().all(|slot| slot.slot < self.region.slots());
-                    let mut exports = self.exports.lock().expect("no holder panics");
                     let (offer, slots) = ((ticket, seq), slots.into_iter());
-                    let allowed = inside && exports.allows(offer, reader, slots.clone());
+                    let allowed = self.exports.allows(offer, reader, slots.clone());
                     let sums = if allowed {
-                        exports.sums(offer, slots, &self.region, self.checks)
+                        self.exports.sums(offer, slots)
                     } else {
                         Vec::new()
                     };
-                    drop(exports);
                     guest.link.send(&Message::Answer {
                         take,
                         allowed,

@@ -2,11 +2,11 @@
 //!
 //! Plain state; the lane decides and UCX moves.
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
 use bus_schemas::NodeRef;
 
-use super::{message::BlockHeader, worker::Endpoint};
+use super::{queue::Queue, worker::Endpoint};
 
 /// An owner that we have connected to.
 pub(super) struct Owner {
@@ -23,7 +23,7 @@ pub(super) struct Guest {
     pub(super) reader: Option<NodeRef>,
     pub(super) since: Instant,
     /// Blocks that it asked for and that wait for their turn.
-    pub(super) queue: VecDeque<(BlockHeader, u32)>,
+    pub(super) queue: Queue,
     /// Blocks being sent.
     pub(super) sending: usize,
 }

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     os::fd::RawFd,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
@@ -70,7 +70,7 @@ pub(super) struct Address {
 pub(super) struct Shared {
     pub(super) bell: Arc<Doorbell>,
     pub(super) stopped: Arc<AtomicBool>,
-    pub(super) exports: Arc<Mutex<Exports>>,
+    pub(super) exports: Arc<Exports>,
     pub(super) counters: Arc<Counters>,
     pub(super) unreachable: Unreachable,
 }
@@ -126,6 +126,7 @@ impl Lane {
             }
             worked |= self.progress();
             self.push();
+            worked |= self.shared.exports.sum_next();
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.tick(ticked);

@@ -11,6 +11,7 @@ mod landings;
 mod lane;
 mod message;
 mod owning;
+mod queue;
 mod reading;
 mod settings;
 mod sockaddr;
@@ -34,6 +35,7 @@ pub use settings::UcxOptions;
 use crate::{
     Export, Fabric, FabricConfig, FabricError, Failure, Moved, Take, UcxVersion,
     card::{Card, Lane as CardLane, draw_key},
+    exports::Exports,
     peers::Unreachable,
     wake::Doorbell,
 };
@@ -69,7 +71,7 @@ impl UcxFabric {
         let shared = Shared {
             bell: Arc::new(Doorbell::new().map_err(system("make a doorbell"))?),
             stopped: Arc::default(),
-            exports: Arc::default(),
+            exports: Exports::new(&config.region, config.checks),
             counters: Arc::default(),
             unreachable: Unreachable::default(),
         };
@@ -163,13 +165,13 @@ impl Fabric for UcxFabric {
     }
 
     fn export(&self, export: Export) {
-        let mut exports = self.shared.exports.lock().expect("no holder panics");
-        exports.grant(export);
+        if self.shared.exports.grant(export) {
+            self.shared.bell.ring();
+        }
     }
 
     fn revoke(&self, ticket: Ticket) {
-        let mut exports = self.shared.exports.lock().expect("no holder panics");
-        exports.revoke(ticket);
+        self.shared.exports.revoke(ticket);
     }
 
     fn take(&self, take: Take) {

@@ -3,24 +3,23 @@
 //! It never writes into its region and never names a place in a reader's: each block says which piece of which
 //! landing it is, and the reader decides.
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
-use bus_schemas::{NodeRef, Ticket, messages::SlotRef};
+use bus_schemas::{NodeRef, messages::SlotRef};
 use ucx_sys::ucp_conn_request_h;
 
 use super::{
     conn::Guest,
     lane::Lane,
-    message::{BlockHeader, Control, WINDOW},
+    message::{BlockHeader, Control},
+    queue::{Queue, Turn, Waiting},
 };
-use crate::book::TAKES_MAX;
+use crate::exports::Offer;
 
 /// Guests at once: far more than a cluster has workers.
 const GUESTS_MAX: usize = 1024;
 /// Blocks of one reader being sent: beyond 8 nothing is gained.
 const SENDING_MAX: usize = 32;
-/// Blocks that wait for one reader: the windows of all takes it can have.
-const QUEUE_MAX: usize = TAKES_MAX * WINDOW;
 
 impl Lane {
     /// Somebody connects: it has a moment to say who it is.
@@ -36,7 +35,7 @@ impl Lane {
                     endpoint,
                     reader: None,
                     since: Instant::now(),
-                    queue: VecDeque::new(),
+                    queue: Queue::default(),
                     sending: 0,
                 };
                 self.guests.insert(conn, guest);
@@ -71,7 +70,7 @@ impl Lane {
         &mut self,
         conn: u64,
         landing: u64,
-        offer: (Ticket, u32),
+        offer: Offer,
         first: u32,
         slots: &[SlotRef],
     ) -> bool {
@@ -82,32 +81,24 @@ impl Lane {
         else {
             return false;
         };
-        let inside = slots
-            .iter()
-            .all(|slot| slot.slot < self.config.region.slots());
-        let mut exports = self.shared.exports.lock().expect("no holder panics");
-        let allowed = inside
-            && guest.queue.len() + slots.len() <= QUEUE_MAX
+        let exports = &self.shared.exports;
+        let allowed = guest.queue.has_room(slots.len())
             && exports.allows(offer, reader, slots.iter().copied());
-        let sums = if allowed {
-            let (region, checks) = (&self.config.region, self.config.checks);
-            exports.sums(offer, slots.iter().copied(), region, checks)
-        } else {
-            Vec::new()
-        };
-        drop(exports);
         if allowed {
+            let sums = exports.sums(offer, slots.iter().copied());
             let blocks = slots.iter().zip(sums).zip(first..);
-            let blocks = blocks.map(|((slot, sum), index)| {
-                let header = BlockHeader {
-                    landing,
-                    index,
-                    generation: slot.generation,
-                    sum,
-                };
-                (header, slot.slot)
-            });
-            guest.queue.extend(blocks);
+            guest
+                .queue
+                .extend(blocks.map(|((slot, sum), index)| Waiting {
+                    offer,
+                    slot: *slot,
+                    header: BlockHeader {
+                        landing,
+                        index,
+                        generation: slot.generation,
+                        sum,
+                    },
+                }));
         }
         if !allowed || slots.is_empty() {
             self.answer(conn, &Control::Answer { landing, allowed });
@@ -117,17 +108,29 @@ impl Lane {
 
     /// Sends what waits, as far as each guest's share goes.
     pub(super) fn push(&mut self) {
-        let mut broken = Vec::new();
+        let (mut broken, mut denied) = (Vec::new(), Vec::new());
         for (conn, guest) in &mut self.guests {
+            let Some(reader) = guest.reader else {
+                continue;
+            };
             while guest.sending < SENDING_MAX
-                && let Some((header, slot)) = guest.queue.pop_front()
+                && let Some(turn) = guest.queue.next(reader, &self.shared.exports)
             {
-                guest.sending += 1;
-                if !self.worker.push(&guest.endpoint, header, slot) {
-                    broken.push(*conn);
-                    break;
+                match turn {
+                    Turn::Deny(landing) => denied.push((*conn, landing)),
+                    Turn::Push(header, slot) => {
+                        guest.sending += 1;
+                        if !self.worker.push(&guest.endpoint, header, slot) {
+                            broken.push(*conn);
+                            break;
+                        }
+                    }
                 }
             }
+        }
+        let allowed = false;
+        for (conn, landing) in denied {
+            self.answer(conn, &Control::Answer { landing, allowed });
         }
         broken.into_iter().for_each(|conn| self.part(conn));
     }

@@ -83,7 +83,7 @@ stamp! {
     a_cancelled_take_ends_at_once_and_settles,
     takes_given_up_at_any_moment_all_settle,
     cancelling_what_is_over_or_unknown_changes_nothing,
-    a_block_that_is_not_what_its_owner_first_served_is_corrupt,
+    a_block_that_is_not_what_its_owner_exported_is_corrupt,
     a_take_without_time_misses_its_deadline,
     a_dropped_owner_is_lost,
     a_forgotten_owner_is_lost,
