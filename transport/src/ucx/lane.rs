@@ -1,8 +1,8 @@
 //! The thread that owns every UCX object: it moves what is asked for, and answers when all operations are back.
 //!
 //! It spins a little after work and then sleeps until UCX or a command wakes it. It never waits for a peer: each
-//! connection and each take has a time after which it is given up. The reader's side is in `reading`, the owner's in
-//! `owning`.
+//! connection and each take has a time after which it is given up. Ways to owners are in `reaching`, what is read over
+//! them in `reading`, the owner's side in `owning`.
 
 use std::{
     collections::BTreeMap,
@@ -41,8 +41,6 @@ pub(super) const FROZEN: Duration = Duration::from_micros(FABRIC_FROZEN_US);
 const LINGER: Duration = Duration::from_secs(1);
 /// Longest sleep: the back-stop for a lost wakeup.
 const SLEEP: Duration = Duration::from_millis(100);
-/// Between two connections to one peer that nobody waits for.
-const RETRY: Duration = Duration::from_secs(1);
 /// How often times are looked at while there is work.
 const TICK: Duration = Duration::from_millis(1);
 /// Calls of progress before everything else has its turn.
@@ -90,7 +88,7 @@ pub(super) struct Lane {
     lingering: Vec<(Instant, u64, NodeRef)>,
     closing: Vec<Closing>,
     /// When a connection was last made ahead of need.
-    tried: BTreeMap<NodeRef, Instant>,
+    pub(super) tried: BTreeMap<NodeRef, Instant>,
     conns_made: u64,
 }
 
@@ -256,64 +254,10 @@ impl Lane {
         }
     }
 
-    fn know(&mut self, peer: NodeRef, address: Result<Address, Failure>) {
-        let Some(replaced) = self.peers.replaced_by(peer) else {
-            return;
-        };
-        replaced.into_iter().for_each(|old| self.forget(old));
-        let known = self.peers.get(peer);
-        if known.is_none_or(|known| *known != address && address.is_ok()) {
-            if known.is_some_and(Result::is_ok) {
-                self.forget(peer);
-            }
-            self.peers.reached(peer, address.is_ok());
-            self.peers.insert(peer, address);
-        }
-        self.connect_ahead(peer);
-    }
-
-    /// Greets an owner before it is needed, unless that was tried a moment ago.
-    fn connect_ahead(&mut self, peer: NodeRef) {
-        let tried = self.tried.get(&peer).is_some_and(|at| at.elapsed() < RETRY);
-        if self.owners.contains_key(&peer) || tried {
-            return;
-        }
-        if let Some(Ok(address)) = self.peers.get(peer).copied() {
-            self.tried.insert(peer, Instant::now());
-            self.greet(peer, address);
-        }
-    }
-
-    fn forget(&mut self, peer: NodeRef) {
-        self.peers.remove(peer);
-        self.tried.remove(&peer);
-        self.lose(peer);
-    }
-
     /// A name for the next connection.
     pub(super) fn next_conn(&mut self) -> u64 {
         self.conns_made += 1;
         self.conns_made
-    }
-
-    /// The way to an owner is over: it is closed by force, and the takes from it fail.
-    pub(super) fn lose(&mut self, peer: NodeRef) {
-        let owner = self.owners.remove(&peer);
-        let welcomed = owner.as_ref().is_some_and(|owner| owner.welcomed);
-        let failure = if welcomed {
-            Failure::PeerLost
-        } else {
-            Failure::Unreachable
-        };
-        for id in self.book.running_of(peer) {
-            self.fail(id, failure);
-        }
-        if self.peers.get(peer).is_some() {
-            self.peers.reached(peer, false);
-        }
-        if let Some(owner) = owner {
-            self.close(owner.endpoint);
-        }
     }
 
     /// Closes an endpoint by force; what was under way on it comes back by progress.

@@ -12,6 +12,7 @@ mod lane;
 mod message;
 mod owning;
 mod queue;
+mod reaching;
 mod reading;
 mod settings;
 mod sockaddr;

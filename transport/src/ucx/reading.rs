@@ -9,8 +9,7 @@ use bus_schemas::NodeRef;
 
 use super::{
     arrivals::Landing,
-    conn::Owner,
-    lane::{Address, FROZEN, Lane},
+    lane::{FROZEN, Lane},
     message::{Control, WINDOW},
 };
 use crate::{Failure, Take};
@@ -81,53 +80,8 @@ impl Lane {
         }
     }
 
-    /// Makes sure that there is a way to an owner; true if it has let us in already.
-    pub(super) fn greet(&mut self, peer: NodeRef, address: Address) -> bool {
-        if let Some(owner) = self.owners.get(&peer) {
-            return owner.welcomed;
-        }
-        let conn = self.next_conn();
-        let endpoint = match self.worker.connect(conn, address.socket) {
-            Ok(endpoint) => endpoint,
-            Err(error) => {
-                tracing::warn!(?peer, %error, "no lane to a peer");
-                self.lose(peer);
-                return false;
-            }
-        };
-        let hello = Control::Hello {
-            key: address.key,
-            from: self.config.me,
-            to: peer,
-        };
-        let told = self.worker.tell(&endpoint, &hello);
-        let owner = Owner {
-            endpoint,
-            welcomed: false,
-            since: Instant::now(),
-        };
-        self.owners.insert(peer, owner);
-        if !told {
-            self.lose(peer);
-        }
-        false
-    }
-
-    /// An owner lets us ask. False if it has said so before.
-    pub(super) fn welcomed(&mut self, peer: NodeRef) -> bool {
-        let Some(owner) = self.owners.get_mut(&peer).filter(|owner| !owner.welcomed) else {
-            return false;
-        };
-        owner.welcomed = true;
-        self.peers.reached(peer, true);
-        for id in self.book.running_of(peer) {
-            self.ask(id);
-        }
-        true
-    }
-
     /// Asks for as many blocks of a take as may be on the way.
-    fn ask(&mut self, id: u64) {
+    pub(super) fn ask(&mut self, id: u64) {
         let Some(reading) = self.reading.get_mut(&id) else {
             return;
         };
