@@ -40,6 +40,9 @@ pub struct Region {
     file: File,
 }
 
+/// Bytes behind the last slot, which no block uses: what a fabric shows there to prove that a map is of this region.
+pub const SPARE_BYTES: usize = 4096;
+
 impl Region {
     /// Maps `slots` pieces of `slot_bytes` each, zeroed, in a memfd, sealed so that it can neither shrink nor be written through new maps.
     ///
@@ -48,7 +51,9 @@ impl Region {
     pub fn new(slots: u32, slot_bytes: usize) -> Result<Arc<Self>, RegionError> {
         let bytes = (slots as usize)
             .checked_mul(slot_bytes)
-            .filter(|n| *n > 0 && isize::try_from(*n).is_ok())
+            .filter(|n| *n > 0)
+            .and_then(|n| n.checked_add(SPARE_BYTES))
+            .filter(|n| isize::try_from(*n).is_ok())
             .ok_or(RegionError::Size { slots, slot_bytes })?;
         let fail = |what| RegionError::System {
             what,
@@ -105,6 +110,15 @@ impl Region {
         })
     }
 
+    /// Writes the spare bytes behind the last slot.
+    pub fn write_spare(&self, bytes: &[u8; SPARE_BYTES]) {
+        // SAFETY: the map is `SPARE_BYTES` longer than all slots; whoever maps it too expects these bytes to change.
+        unsafe {
+            let spare = self.map.base().add(self.bytes());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), spare, SPARE_BYTES);
+        }
+    }
+
     /// How many slots.
     #[must_use]
     pub const fn slots(&self) -> u32 {
@@ -117,7 +131,7 @@ impl Region {
         self.slot_bytes
     }
 
-    /// Bytes of the whole region.
+    /// Bytes of all slots.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.slots as usize * self.slot_bytes

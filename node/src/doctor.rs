@@ -1,8 +1,9 @@
 //! `thalamus doctor`: one line for everything that a node would use, what is lacking, and what that costs.
 //!
-//! It never changes anything and never needs the network. A thing that is missing degrades a node; a thing
+//! It never changes anything and never needs the network: what it sends goes from this machine to itself. A thing that is missing degrades a node; a thing
 //! that is broken would stop it from starting, and makes the command fail.
 
+mod lanes;
 mod machine;
 mod parts;
 mod setup;
@@ -93,6 +94,7 @@ impl Report {
                 vec![configuration],
                 machine::checks(),
                 parts::checks(&config),
+                lanes::checks(&config),
                 setup::checks(&config),
             ]
             .concat(),

@@ -36,7 +36,8 @@ pub fn choose(
     }
 }
 
-fn ucx_options(settings: &Ucx) -> UcxOptions {
+/// What UCX is to use.
+pub(crate) fn ucx_options(settings: &Ucx) -> UcxOptions {
     let mut options = UcxOptions::default();
     if !settings.tls.is_empty() {
         options.tls = settings.tls.join(",");

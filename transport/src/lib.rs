@@ -16,8 +16,10 @@ mod exports;
 pub mod fabric;
 pub mod memory;
 mod peers;
+mod proof;
 pub mod shm;
 mod start;
+mod trial;
 pub mod ucx;
 mod wake;
 
@@ -26,4 +28,5 @@ pub use fabric::{EventSink, Export, Fabric, FabricEvent, Failure, Moved, Piece, 
 pub use memory::{Faults, MemFabric, MemNetwork};
 pub use shm::ShmFabric;
 pub use start::{FabricConfig, FabricError, FabricKind, UcxVersion, prepare_ucx, probe_ucx, start};
+pub use trial::{Trial, TrialError, try_fabric};
 pub use ucx::{UcxError, UcxFabric, UcxOptions};

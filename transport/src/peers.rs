@@ -12,7 +12,7 @@ use bus_schemas::NodeRef;
 /// Peers and what a fabric keeps of each.
 pub(crate) struct Peers<L> {
     known: BTreeMap<NodeRef, L>,
-    /// Incarnations that sent corrupt blocks.
+    /// Incarnations whose blocks arrived corrupt, or whose lane altered its read-back.
     shunned: BTreeSet<NodeRef>,
     unreachable: Unreachable,
 }
@@ -48,13 +48,10 @@ impl<L> Peers<L> {
         self.known.iter().map(|(peer, lane)| (*peer, lane))
     }
 
-    /// This incarnation sent a corrupt block: it counts as unreachable until it is forgotten,
+    /// This incarnation or its lane cannot be trusted: it counts as unreachable until it is forgotten,
     /// or its node has a newer one.
-    pub(crate) fn shun(&mut self, peer: NodeRef) {
-        tracing::error!(
-            ?peer,
-            "a block arrived corrupt; nothing more is read from this peer"
-        );
+    pub(crate) fn shun(&mut self, peer: NodeRef, why: &'static str) {
+        tracing::error!(?peer, why, "nothing more is read from this peer");
         self.known.remove(&peer);
         self.shunned.insert(peer);
         self.unreachable.set(peer, true);
@@ -128,7 +125,7 @@ mod tests {
         let unreachable = Unreachable::default();
         let mut peers = Peers::new(&unreachable);
         peers.insert(node("a", 2), ());
-        peers.shun(node("a", 2));
+        peers.shun(node("a", 2), "a test");
         assert_eq!(peers.get(node("a", 2)), None);
         assert_eq!(peers.replaced_by(node("a", 2)), None);
         assert_eq!(unreachable.list(), vec![node("a", 2)]);

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
-use gpu::Region;
+use gpu::{Region, region::SPARE_BYTES};
 use transport::{
     Checks, Export, Fabric, FabricConfig, FabricEvent, FabricKind, Piece, Take, UcxOptions,
     probe_ucx, start,
@@ -53,6 +53,25 @@ fn garbage_at_the_unix_socket_is_counted_and_cut_off() {
         until(|| owner.fabric.moved().garbage == count);
     }
     takes_well(&owner, &reader, &events);
+}
+
+#[test]
+fn memory_that_fails_the_read_back_is_refused() {
+    let dir = tempfile::tempdir().expect("room for a directory");
+    let shm = || FabricKind::Shm {
+        dir: dir.path().join("fabric"),
+    };
+    let (liar, _) = node("liar", shm());
+    let (owner, _) = node("owner", shm());
+    let (reader, events) = node("reader", shm());
+    liar.region.write_spare(&[7; SPARE_BYTES]);
+    reader.fabric.know(liar.me, &liar.fabric.card());
+    until(|| reader.fabric.unreachable() == [liar.me]);
+    // Hearing of it again changes nothing, and others are read from.
+    reader.fabric.know(liar.me, &liar.fabric.card());
+    reader.fabric.know(owner.me, &owner.fabric.card());
+    takes_well(&owner, &reader, &events);
+    assert_eq!(reader.fabric.unreachable(), [liar.me]);
 }
 
 #[test]

@@ -8,6 +8,10 @@ use super::{Check, State};
 
 /// Below this, registered KV memory for RDMA is refused by the kernel: a small pool is larger.
 const MEMLOCK_BYTES_MIN: u64 = 1 << 30;
+/// Whether memory that processes share may be in huge pages.
+const SHMEM_ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+/// What containers get without asking, 64 MiB, is too little for UCX's segments.
+const SHM_KIB_MIN: u64 = 256 << 10;
 /// Fewer cores than this are shared by engine, bus and HTTP.
 const CORES_MIN: usize = 4;
 /// Below this not even a small checkpoint and its blocks fit.
@@ -19,7 +23,8 @@ pub(super) fn checks() -> Vec<Check> {
         cores(thread::available_parallelism().map_or(1, Into::into)),
         memory(&read("/proc/meminfo")),
         memlock(&read("/proc/self/limits")),
-        huge_pages(&read("/proc/meminfo")),
+        huge_pages(&read(SHMEM_ENABLED)),
+        shm_mount(&read("/proc/mounts")),
     ]
 }
 
@@ -68,27 +73,69 @@ fn memlock(limits: &str) -> Check {
                 "memlock",
                 State::Warn,
                 format!("{text} bytes"),
-                "RDMA cannot register KV memory and falls back to TCP; raise it with LimitMEMLOCK=infinity \
-                 or `ulimit -l unlimited`",
+                "UCX cannot register KV memory for RDMA and a node with such lanes refuses to start; raise it with \
+                 LimitMEMLOCK=infinity or `ulimit -l unlimited`",
             ),
         },
         None => Check::not_ok(
             "memlock",
             State::Warn,
             "unknown",
-            "if it is low, RDMA cannot register KV memory and falls back to TCP",
+            "if it is low, UCX cannot register KV memory for RDMA",
         ),
     }
 }
 
-fn huge_pages(meminfo: &str) -> Check {
-    match field(meminfo, "HugePages_Total:") {
-        Some(count) if count > 0 => Check::ok("huge pages", format!("{count} reserved")),
-        _ => Check::not_ok(
+/// KV memory is a memfd, so only the setting for shared memory matters; reserved pages are not used.
+fn huge_pages(shmem_enabled: &str) -> Check {
+    let chosen = shmem_enabled
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    match chosen {
+        Some((mode @ ("always" | "within_size" | "advise" | "force"), _)) => {
+            Check::ok("huge pages", format!("{mode}, for shared memory"))
+        }
+        Some((mode, _)) => Check::not_ok(
+            "huge pages",
+            State::Warn,
+            format!("{mode}, for shared memory"),
+            "KV memory costs more page faults and TLB misses; \
+             echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
+        ),
+        None => Check::not_ok(
             "huge pages",
             State::Missing,
-            "none reserved",
-            "large KV pools cost more TLB misses; reserve some with sysctl vm.nr_hugepages",
+            "the kernel has none for shared memory",
+            "KV memory costs more page faults and TLB misses; use a kernel with transparent huge pages",
+        ),
+    }
+}
+
+/// KV memory is a memfd and needs no room there; UCX's own shared memory does, where it is asked for.
+fn shm_mount(mounts: &str) -> Check {
+    let advice = "KV memory does not need it, UCX does if fabric.ucx.tls names shm, posix or cuda; mount a tmpfs \
+                  there (docker run --shm-size 1g)";
+    let Some(options) = mounts
+        .lines()
+        .find_map(|line| line.split_once(" /dev/shm tmpfs ").map(|(_, rest)| rest))
+    else {
+        return Check::not_ok("/dev/shm", State::Warn, "not mounted", advice);
+    };
+    let size: Option<u64> = options.split([',', ' ']).find_map(|option| {
+        option
+            .strip_prefix("size=")?
+            .strip_suffix('k')?
+            .parse()
+            .ok()
+    });
+    match size {
+        None => Check::ok("/dev/shm", "half of all memory"),
+        Some(kib) if kib >= SHM_KIB_MIN => Check::ok("/dev/shm", format!("{} MiB", kib >> 10)),
+        Some(kib) => Check::not_ok(
+            "/dev/shm",
+            State::Warn,
+            format!("{} MiB", kib >> 10),
+            advice,
         ),
     }
 }
@@ -120,10 +167,36 @@ mod tests {
 
     #[test]
     fn a_system_that_tells_nothing_is_no_reason_to_fail() {
-        for check in [memory(""), memlock(""), huge_pages(""), cores(1)] {
+        for check in [
+            memory(""),
+            memlock(""),
+            huge_pages(""),
+            shm_mount(""),
+            cores(1),
+        ] {
             assert!(matches!(check.state, State::Warn | State::Missing));
             assert!(!check.advice.is_empty());
         }
+    }
+
+    #[test]
+    fn huge_pages_that_are_never_given_are_a_warning_that_says_where() {
+        let never = huge_pages("always within_size advise [never] deny force\n");
+        assert_eq!(never.state, State::Warn);
+        assert!(never.advice.contains("shmem_enabled"));
+        let advised = huge_pages("always within_size [advise] never deny force\n");
+        assert_eq!(advised.state, State::Ok);
+    }
+
+    #[test]
+    fn the_size_of_dev_shm_is_read_from_its_mount() {
+        let state = |options| {
+            let mounts = format!("proc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs {options} 0 0\n");
+            shm_mount(&mounts).state
+        };
+        assert_eq!(state("rw,nosuid,size=65536k"), State::Warn);
+        assert_eq!(state("rw,size=8388608k,mode=1777"), State::Ok);
+        assert_eq!(state("rw,nosuid"), State::Ok);
     }
 
     #[test]

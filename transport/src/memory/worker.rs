@@ -251,7 +251,7 @@ impl Worker {
         let blamed = self.book.blamed(id, now);
         self.fail(id, Failure::Corrupt);
         if let Some(owner) = blamed {
-            self.peers.shun(owner);
+            self.peers.shun(owner, "a block arrived corrupt");
             for id in self.book.running_of(owner) {
                 self.fail(id, Failure::PeerLost);
             }

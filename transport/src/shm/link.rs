@@ -28,6 +28,8 @@ pub(super) enum Broken {
     HungUp,
     /// It said something that makes no sense.
     Garbage,
+    /// It handed over other memory than its own.
+    Untrue,
 }
 
 /// A connection.

@@ -9,9 +9,12 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use gpu::map::{Access, Map};
+use gpu::{
+    map::{Access, Map},
+    region::SPARE_BYTES,
+};
 
-use crate::copier::Source;
+use crate::{card::Key, copier::Source, proof};
 
 /// Seals without which a file is not mapped.
 const SEALS: libc::c_int =
@@ -30,7 +33,9 @@ impl Mapping {
     pub(super) fn new(file: OwnedFd, slots: u32, slot_bytes: usize) -> io::Result<Self> {
         let bytes = (slots as usize)
             .checked_mul(slot_bytes)
-            .filter(|bytes| *bytes > 0 && isize::try_from(*bytes).is_ok())
+            .filter(|bytes| *bytes > 0)
+            .and_then(|bytes| bytes.checked_add(SPARE_BYTES))
+            .filter(|bytes| isize::try_from(*bytes).is_ok())
             .ok_or_else(|| refused("its size makes no sense"))?;
         // SAFETY: no pointers; a file that cannot be sealed answers with an error.
         let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
@@ -51,6 +56,16 @@ impl Mapping {
 
     pub(super) fn slots(&self) -> u32 {
         self.slots
+    }
+
+    /// Whether this is the memory of the owner of this key, as it shows behind its last slot.
+    pub(super) fn is_of(&self, key: &Key) -> bool {
+        // SAFETY: the map is `SPARE_BYTES` longer than all slots; an owner writes there before it tells its card.
+        let spare = unsafe {
+            let spare = self.map.base().add(self.slots as usize * self.slot_bytes);
+            std::slice::from_raw_parts(spare, SPARE_BYTES)
+        };
+        spare == proof::pattern(key, SPARE_BYTES)
     }
 }
 

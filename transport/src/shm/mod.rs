@@ -29,6 +29,7 @@ use std::{
 };
 
 use bus_schemas::{NodeRef, Ticket};
+use gpu::region::SPARE_BYTES;
 
 use crate::{
     Export, Fabric, FabricConfig, FabricError, Failure, Moved, Take,
@@ -36,6 +37,7 @@ use crate::{
     counters::Counters,
     exports::Exports,
     peers::Unreachable,
+    proof::pattern,
     wake::Doorbell,
 };
 use owner::Owner;
@@ -79,6 +81,9 @@ impl ShmFabric {
                 path: path.as_os_str().as_bytes().to_vec(),
             },
         };
+        let shown = pattern(&key, SPARE_BYTES);
+        let shown = shown.first_chunk().expect("as long as was asked for");
+        config.region.write_spare(shown);
         let listener = listen(&path)?;
         let (commands, inbox) = channel();
         let mut fabric = Self {

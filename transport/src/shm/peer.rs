@@ -151,6 +151,9 @@ impl Peer {
             tracing::warn!(%error, path = ?address.path, "a peer's region is not mapped");
             Broken::Garbage
         })?;
+        if !mapping.is_of(&address.key) {
+            return Err(Broken::Untrue);
+        }
         if let State::Greeting(link) = std::mem::replace(&mut self.state, State::Down) {
             self.state = State::Up(link, Arc::new(mapping));
         }

@@ -287,6 +287,10 @@ impl Reader {
             self.counters.dropped();
         }
         self.fail_all(peer, failure);
+        if broken == Broken::Untrue {
+            self.peers
+                .shun(peer, "the memory that it handed over failed the read-back");
+        }
     }
 
     /// A block of this take is corrupt: nothing more is read from its owner, if that is to blame.
@@ -294,7 +298,7 @@ impl Reader {
         let blamed = self.book.blamed(id, now);
         self.fail(id, Failure::Corrupt);
         if let Some(owner) = blamed {
-            self.peers.shun(owner);
+            self.peers.shun(owner, "a block arrived corrupt");
             self.fail_all(owner, Failure::PeerLost);
         }
     }

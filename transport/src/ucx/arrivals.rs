@@ -1,29 +1,28 @@
-//! What UCX's callbacks do: find a block's place, note what happened, and return at once.
+//! What happens inside `progress`: a block finds its place, and everything else is left as a [`Note`] for the thread.
 //!
-//! Callbacks run inside `progress` on the fabric's thread. They never call progress, never call the sink, and never
-//! let a panic cross into C; everything else is left as a [`Note`] for the thread.
+//! Nothing here calls progress or the sink, or waits. UCX comes in through `callbacks`.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     ffi::c_void,
-    panic::{AssertUnwindSafe, catch_unwind},
     slice,
     sync::Arc,
 };
 
+use bus_schemas::NodeRef;
 use gpu::Region;
 use ucx_sys::{
-    UCP_AM_RECV_ATTR_FIELD_REPLY_EP, UCP_AM_RECV_ATTR_FLAG_RNDV, UCP_OP_ATTR_FIELD_CALLBACK,
-    UCP_OP_ATTR_FIELD_MEMH, UCP_OP_ATTR_FIELD_MEMORY_TYPE, UCP_OP_ATTR_FIELD_USER_DATA,
-    UCS_ERR_CANCELED, UCS_INPROGRESS, UCS_MEMORY_TYPE_HOST, UCS_OK, Ucp, ucp_am_recv_param_t,
-    ucp_conn_request_h, ucp_ep_h, ucp_mem_h, ucp_request_param_t, ucp_worker_h, ucs_status_t,
+    UCP_OP_ATTR_FIELD_CALLBACK, UCP_OP_ATTR_FIELD_MEMH, UCP_OP_ATTR_FIELD_MEMORY_TYPE,
+    UCP_OP_ATTR_FIELD_USER_DATA, UCS_ERR_CANCELED, UCS_INPROGRESS, UCS_MEMORY_TYPE_HOST, UCS_OK,
+    Ucp, ucp_conn_request_h, ucp_mem_h, ucp_request_param_t, ucp_worker_h, ucs_status_t,
 };
 
 use super::{
+    callbacks::on_landed,
     error::Posted,
     landings::{Claim, Landings},
-    message::{BlockHeader, CONTROL_BYTES_MAX, HEADER_BYTES},
+    message::{BlockHeader, HEADER_BYTES},
 };
 use crate::checks;
 
@@ -45,6 +44,8 @@ pub(super) enum Note {
         began: bool,
         end: Landing,
     },
+    /// The pattern of an owner that was greeted, as it came over its lane; empty if it did not.
+    Proved { owner: NodeRef, bytes: Vec<u8> },
     /// A block of ours was sent, or not.
     Sent { conn: u64, well: bool },
     /// An endpoint broke.
@@ -78,8 +79,8 @@ pub(super) struct Arrivals {
 
 /// One operation that UCX holds on to: everything it may touch, and what to note when it comes back.
 pub(super) struct Op {
-    arrivals: *const Arrivals,
-    kind: OpKind,
+    pub(super) arrivals: *const Arrivals,
+    pub(super) kind: OpKind,
     pub(super) header: [u8; HEADER_BYTES],
     pub(super) body: Vec<u8>,
 }
@@ -95,6 +96,10 @@ pub(super) enum OpKind {
         take: u64,
         slot: u32,
         sum: Option<u32>,
+    },
+    /// The body is what an owner shows.
+    Proof {
+        owner: NodeRef,
     },
 }
 
@@ -130,6 +135,17 @@ impl Arrivals {
         self.notes.borrow_mut().push_back(note);
     }
 
+    /// Takes an operation back from UCX.
+    ///
+    /// # Safety
+    /// `request` is that of an operation which UCX gives back now, and is used no more.
+    pub(super) unsafe fn take_back(&self, op: Op, request: *mut c_void, well: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { self.ucp.ucp_request_free(request) };
+        self.pending.set(self.pending.get() - 1);
+        self.came_back(op.kind, op.body, true, well);
+    }
+
     /// An operation about to be posted.
     pub(super) fn op(&self, kind: OpKind, header: [u8; HEADER_BYTES], body: Vec<u8>) -> Box<Op> {
         Box::new(Op {
@@ -148,9 +164,9 @@ impl Arrivals {
             Posted::Pending => self.pending.set(self.pending.get() + 1),
             exit @ (Posted::Done | Posted::Refused(_)) => {
                 // SAFETY: UCX calls no callback after these exits, so the operation is ours again.
-                drop(unsafe { Box::from_raw(raw) });
+                let op = unsafe { Box::from_raw(raw) };
                 let well = matches!(exit, Posted::Done);
-                self.came_back(kind, false, well);
+                self.came_back(kind, op.body, false, well);
                 return well;
             }
         }
@@ -160,9 +176,13 @@ impl Arrivals {
         true
     }
 
-    fn came_back(&self, kind: OpKind, began: bool, well: bool) {
+    fn came_back(&self, kind: OpKind, body: Vec<u8>, began: bool, well: bool) {
         match kind {
             OpKind::Control => {}
+            OpKind::Proof { owner } => {
+                let bytes = if well { body } else { Vec::new() };
+                self.note(Note::Proved { owner, bytes });
+            }
             OpKind::Block { conn } => self.note(Note::Sent { conn, well }),
             OpKind::Landing { take, slot, sum } => {
                 let end = match sum {
@@ -189,7 +209,7 @@ impl Arrivals {
         }
     }
 
-    fn control(&self, message: Option<(usize, &[u8])>) {
+    pub(super) fn control(&self, message: Option<(usize, &[u8])>) {
         match message {
             Some((over, bytes)) if self.controls.get() < CONTROL_MAX => {
                 self.controls.set(self.controls.get() + 1);
@@ -201,14 +221,27 @@ impl Arrivals {
     }
 
     /// Gives a block its place. `data` is the block itself, or UCX's descriptor of one that waits at its sender.
-    fn block(&self, header: &[u8], data: *mut c_void, len: usize, waits: bool) -> ucs_status_t {
+    pub(super) fn block(
+        &self,
+        header: &[u8],
+        data: *mut c_void,
+        len: usize,
+        waits: bool,
+    ) -> ucs_status_t {
         let Some(header) = BlockHeader::decode(header) else {
             self.note(Note::Garbage { take: None });
             return UCS_ERR_CANCELED;
         };
         let fits = len == self.region.slot_bytes();
-        let (kind, slot) = match self.landings.borrow_mut().claim(header, fits) {
+        let claim = self.landings.borrow_mut().claim(header, fits);
+        let (kind, slot) = match claim {
             Claim::Into { take, slot, sum } => (OpKind::Landing { take, slot, sum }, slot),
+            Claim::Proof { owner } if fits => return self.proof(owner, data, len, waits),
+            Claim::Proof { owner } => {
+                let bytes = Vec::new();
+                self.note(Note::Proved { owner, bytes });
+                return UCS_ERR_CANCELED;
+            }
             Claim::Late => return UCS_ERR_CANCELED,
             Claim::Wrong { take } => {
                 self.note(Note::Garbage { take: Some(take) });
@@ -219,14 +252,45 @@ impl Arrivals {
         if !waits {
             // SAFETY: `len` is a slot's length, as just checked; UCX vouches for the block, the worker's pool for the slot.
             unsafe { std::ptr::copy_nonoverlapping(data.cast_const().cast(), to, len) };
-            self.came_back(kind, false, true);
+            self.came_back(kind, Vec::new(), false, true);
             return UCS_OK;
         }
         let op = self.op(kind, [0; HEADER_BYTES], Vec::new());
+        // SAFETY: the slot lives as long as the region, which we hold.
+        unsafe { self.fetch(op, data, to, len, |op| self.block_params(op)) }
+    }
+
+    /// Gives an owner's pattern its place, in the operation itself.
+    fn proof(&self, owner: NodeRef, data: *mut c_void, len: usize, waits: bool) -> ucs_status_t {
+        let kind = OpKind::Proof { owner };
+        if !waits {
+            // SAFETY: UCX vouches for the block.
+            let bytes = unsafe { slice::from_raw_parts(data.cast_const().cast::<u8>(), len) };
+            self.came_back(kind, bytes.to_vec(), false, true);
+            return UCS_OK;
+        }
+        let mut op = self.op(kind, [0; HEADER_BYTES], vec![0; len]);
+        let to = op.body.as_mut_ptr();
+        // SAFETY: the body lives in the operation until it comes back.
+        unsafe { self.fetch(op, data, to, len, body_params) }
+    }
+
+    /// Has UCX write a block that waits at its sender to its place.
+    ///
+    /// # Safety
+    /// `data` is UCX's fresh descriptor of a block of `len` bytes, and `to` has room for it until the operation is back.
+    unsafe fn fetch(
+        &self,
+        op: Box<Op>,
+        data: *mut c_void,
+        to: *mut u8,
+        len: usize,
+        params: impl FnOnce(*mut Op) -> ucp_request_param_t,
+    ) -> ucs_status_t {
         let taken = self.post(op, |op| {
-            let mut params = self.block_params(op);
+            let mut params = params(op);
             params.cb.recv_am = Some(on_landed);
-            // SAFETY: the descriptor is UCX's and fresh; the slot lives as long as the region, which we hold.
+            // SAFETY: the caller's promise.
             Posted::of(unsafe {
                 let params = &raw const params;
                 self.ucp
@@ -241,123 +305,11 @@ impl Arrivals {
     }
 }
 
-/// Takes an operation back from UCX.
-///
-/// # Safety
-/// `op` was given to UCX as user data by [`Arrivals::post`], and this is its one callback; `request` is its request.
-unsafe fn take_back(request: *mut c_void, op: *mut c_void, status: ucs_status_t) {
-    // A panic here would be a bug of ours; the operation then counts as pending for ever, which keeps its slot safe.
-    let caught = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the caller's promise; the arrivals outlive the worker that calls us.
-        let (op, arrivals) = unsafe {
-            let op = Box::from_raw(op.cast::<Op>());
-            let arrivals = &*op.arrivals;
-            arrivals.ucp.ucp_request_free(request);
-            (op, arrivals)
-        };
-        arrivals.pending.set(arrivals.pending.get() - 1);
-        arrivals.came_back(op.kind, true, status == UCS_OK);
-    }));
-    if caught.is_err() {
-        tracing::error!("a UCX callback panicked");
+/// Parameters of an operation on its own body.
+pub(super) fn body_params(op: *mut Op) -> ucp_request_param_t {
+    ucp_request_param_t {
+        op_attr_mask: UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
+        user_data: op.cast(),
+        ..ucp_request_param_t::default()
     }
-}
-
-/// A send has ended.
-pub(super) unsafe extern "C" fn on_sent(
-    request: *mut c_void,
-    status: ucs_status_t,
-    op: *mut c_void,
-) {
-    // SAFETY: UCX calls this once for a pending operation.
-    unsafe { take_back(request, op, status) };
-}
-
-/// A block has been written into its slot, or not.
-unsafe extern "C" fn on_landed(
-    request: *mut c_void,
-    status: ucs_status_t,
-    _len: usize,
-    op: *mut c_void,
-) {
-    // SAFETY: UCX calls this once for a pending operation.
-    unsafe { take_back(request, op, status) };
-}
-
-/// A control message came.
-pub(super) unsafe extern "C" fn on_control(
-    arrivals: *mut c_void,
-    _header: *const c_void,
-    _header_len: usize,
-    data: *mut c_void,
-    len: usize,
-    param: *const ucp_am_recv_param_t,
-) -> ucs_status_t {
-    // SAFETY: UCX passes what was registered, parameters that live during the call, and `len` bytes unless the message
-    // waits at its sender, in which case they are not looked at.
-    let run = || unsafe {
-        let has = |attr| (*param).recv_attr & u64::from(attr) != 0;
-        let waits = has(UCP_AM_RECV_ATTR_FLAG_RNDV);
-        let fits = !waits && len > 0 && len <= CONTROL_BYTES_MAX;
-        let message = (fits && has(UCP_AM_RECV_ATTR_FIELD_REPLY_EP)).then(|| {
-            let bytes = slice::from_raw_parts(data.cast_const().cast(), len);
-            ((*param).reply_ep.addr(), bytes)
-        });
-        (*arrivals.cast::<Arrivals>()).control(message);
-        if waits { UCS_ERR_CANCELED } else { UCS_OK }
-    };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or(UCS_ERR_CANCELED)
-}
-
-/// A block came, or waits at its sender.
-pub(super) unsafe extern "C" fn on_block(
-    arrivals: *mut c_void,
-    header: *const c_void,
-    header_len: usize,
-    data: *mut c_void,
-    len: usize,
-    param: *const ucp_am_recv_param_t,
-) -> ucs_status_t {
-    // SAFETY: as for control messages; the header has `header_len` bytes.
-    let run = || unsafe {
-        let waits = (*param).recv_attr & u64::from(UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
-        let header = match header_len {
-            HEADER_BYTES => slice::from_raw_parts(header.cast(), header_len),
-            _ => &[],
-        };
-        let status = (*arrivals.cast::<Arrivals>()).block(header, data, len, waits);
-        // An eager block that is refused is simply not looked at any more.
-        if waits { status } else { UCS_OK }
-    };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or(UCS_ERR_CANCELED)
-}
-
-/// Somebody wants to connect. Only noted: accepting is the thread's business.
-pub(super) unsafe extern "C" fn on_knock(request: ucp_conn_request_h, arrivals: *mut c_void) {
-    // SAFETY: UCX passes what was registered, which outlives the listener.
-    let run = || unsafe { (*arrivals.cast::<Arrivals>()).note(Note::Knock(request)) };
-    if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        tracing::error!("a UCX connection callback panicked");
-    }
-}
-
-/// An endpoint broke. Only noted: closing it is the thread's business.
-pub(super) unsafe extern "C" fn on_broken(tag: *mut c_void, _ep: ucp_ep_h, status: ucs_status_t) {
-    let run = || {
-        // SAFETY: the tag that was given with the endpoint, which outlives it; so do the arrivals.
-        let (arrivals, conn) = unsafe {
-            let tag = &*tag.cast::<Tag>();
-            (&*tag.arrivals, tag.conn)
-        };
-        arrivals.note(Note::Broke { conn, status });
-    };
-    if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        tracing::error!("a UCX error callback panicked");
-    }
-}
-
-/// Names an endpoint to its error callback.
-pub(super) struct Tag {
-    pub(super) arrivals: *const Arrivals,
-    pub(super) conn: u64,
 }

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use bus_schemas::NodeRef;
+
 use super::message::BlockHeader;
 use crate::Piece;
 
@@ -12,6 +14,8 @@ use crate::Piece;
 #[derive(Debug, Default)]
 pub(super) struct Landings {
     open: HashMap<u64, Landing>,
+    /// Where owners that were greeted show their pattern, once.
+    proofs: HashMap<u64, NodeRef>,
 }
 
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(super) enum Claim {
         slot: u32,
         sum: Option<u32>,
     },
+    /// It is the pattern of an owner that was greeted; it lands in no slot.
+    Proof { owner: NodeRef },
     /// Nobody waits for it any more.
     Late,
     /// It is not what this take asked for.
@@ -48,6 +54,16 @@ impl Landings {
             seen,
         };
         self.open.insert(landing, row);
+    }
+
+    /// Opens a landing for one block of an owner's pattern.
+    pub(super) fn expect(&mut self, landing: u64, owner: NodeRef) {
+        self.proofs.insert(landing, owner);
+    }
+
+    /// No pattern of this owner is waited for any more.
+    pub(super) fn expect_none(&mut self, owner: NodeRef) {
+        self.proofs.retain(|_, expected| *expected != owner);
     }
 
     /// Nothing lands here any more.
@@ -70,6 +86,9 @@ impl Landings {
 
     /// Decides about a block that arrived; `fits` says whether its length is that of a slot.
     pub(super) fn claim(&mut self, header: BlockHeader, fits: bool) -> Claim {
+        if let Some(owner) = self.proofs.remove(&header.landing) {
+            return Claim::Proof { owner };
+        }
         let Some(row) = self.open.get_mut(&header.landing) else {
             return Claim::Late;
         };
@@ -139,6 +158,19 @@ mod tests {
                 .map(|(first, pieces)| (first, pieces.len())),
             Some((2, 2))
         );
+    }
+
+    #[test]
+    fn a_pattern_is_waited_for_once_and_lands_in_no_slot() {
+        let mut landings = landings();
+        let owner = NodeRef::NONE;
+        landings.expect(5, owner);
+        let proof = Claim::Proof { owner };
+        assert_eq!(landings.claim(header(5, 0, 0), true), proof);
+        assert_eq!(landings.claim(header(5, 0, 0), true), Claim::Late);
+        landings.expect(6, owner);
+        landings.expect_none(owner);
+        assert_eq!(landings.claim(header(6, 0, 0), true), Claim::Late);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     os::fd::RawFd,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
@@ -71,6 +71,7 @@ pub(super) struct Shared {
     pub(super) exports: Arc<Exports>,
     pub(super) counters: Arc<Counters>,
     pub(super) unreachable: Unreachable,
+    pub(super) lanes: Arc<Mutex<String>>,
 }
 
 /// State of the thread.
@@ -184,6 +185,7 @@ impl Lane {
             Note::Knock(request) => self.admit(request),
             Note::Began { take } => self.book.begin(take),
             Note::Landed { take, began, end } => self.landed(take, began, end),
+            Note::Proved { owner, bytes } => self.proved(owner, &bytes),
             Note::Sent { conn, well } => self.sent(conn, well),
             Note::Broke { conn, status } => {
                 tracing::debug!(conn, status, "a UCX endpoint broke");
@@ -226,9 +228,15 @@ impl Lane {
             return;
         };
         let sensible = Control::decode(bytes).is_some_and(|message| match (party, message) {
-            (Party::Guest(guest), Control::Hello { key, from, to }) => {
-                key == self.key && to == self.config.me && self.greeted(guest, from)
-            }
+            (
+                Party::Guest(guest),
+                Control::Hello {
+                    key,
+                    from,
+                    to,
+                    proof,
+                },
+            ) => key == self.key && to == self.config.me && self.greeted(guest, from, proof),
             (
                 Party::Guest(guest),
                 Control::Ask {
@@ -238,11 +246,10 @@ impl Lane {
                     slots,
                 },
             ) => self.asked(guest, landing, offer, first, &slots),
-            (Party::Owner(owner), Control::Welcome) => self.welcomed(owner),
             (Party::Owner(owner), Control::Answer { landing, allowed }) => {
                 self.answered(owner, landing, allowed)
             }
-            (Party::Guest(_), Control::Welcome | Control::Answer { .. })
+            (Party::Guest(_), Control::Answer { .. })
             | (Party::Owner(_), Control::Hello { .. } | Control::Ask { .. }) => false,
         });
         if !sensible {
@@ -289,6 +296,10 @@ impl Lane {
             .iter()
             .filter(|(_, row)| !row.welcomed && late(row.since));
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            tracing::warn!(
+                ?peer,
+                "nothing comes over the lane to a peer; it is not used"
+            );
             self.lose(peer);
         }
         let strangers = self

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Version of these messages.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Blocks asked for and not yet here, of one take: beyond 8 nothing is gained, 32 hide a slow owner's turn.
 pub(super) const WINDOW: usize = 32;
 /// Longest control message: a full window of slots, and its other fields.
@@ -23,14 +23,14 @@ const _: () = assert!(WINDOW * 8 + 64 < CONTROL_BYTES_MAX);
 /// A control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Control {
-    /// Reader to owner, first of all: who it is, whom it wants, and proof that it heard the card.
+    /// Reader to owner, first of all: who it is, whom it wants, proof that it heard the card, and the landing at which
+    /// it waits for a block of the owner's pattern. That block is the welcome.
     Hello {
         key: Key,
         from: NodeRef,
         to: NodeRef,
+        proof: u64,
     },
-    /// Owner to reader: ask.
-    Welcome,
     /// Reader to owner: push me these blocks of an offer, and call them `first` and so on of this landing.
     Ask {
         landing: u64,
@@ -46,8 +46,15 @@ impl Control {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         match self {
-            Self::Hello { key, from, to } => out.u8(0).u8(VERSION).raw(key).node(*from).node(*to),
-            Self::Welcome => out.u8(1),
+            Self::Hello {
+                key,
+                from,
+                to,
+                proof,
+            } => {
+                out.u8(0).u8(VERSION).raw(key);
+                out.node(*from).node(*to).u64(*proof)
+            }
             Self::Ask {
                 landing,
                 offer: (ticket, seq),
@@ -70,8 +77,8 @@ impl Control {
                 key: from.array()?,
                 from: from.node()?,
                 to: from.node()?,
+                proof: from.u64()?,
             },
-            1 => Self::Welcome,
             2 => Self::Ask {
                 landing: from.u64()?,
                 offer: (from.ticket()?, from.u32()?),
@@ -145,8 +152,8 @@ mod tests {
                 key: [1; 16],
                 from: node,
                 to: node,
+                proof: u64::MAX,
             },
-            Control::Welcome,
             Control::Ask {
                 landing: 6,
                 offer: (Ticket([2; 16]), 1),

@@ -4,6 +4,7 @@
 //! and nobody outside can name an address of this process's memory. Start reading at `lane`, then `arrivals`.
 
 mod arrivals;
+mod callbacks;
 mod conn;
 mod context;
 mod error;
@@ -11,6 +12,7 @@ mod landings;
 mod lane;
 mod message;
 mod owning;
+mod printed;
 mod queue;
 mod reaching;
 mod reading;
@@ -75,6 +77,7 @@ impl UcxFabric {
             exports: Exports::new(&config.region, config.checks),
             counters: Arc::default(),
             unreachable: Unreachable::default(),
+            lanes: Arc::default(),
         };
         let key = draw_key().map_err(system("draw a random key"))?;
         let (commands, inbox) = channel();
@@ -100,6 +103,11 @@ impl UcxFabric {
             commands,
             thread: Some(thread),
         }))
+    }
+
+    /// The transports and devices that UCX chose for the owner that let us in last.
+    pub(crate) fn lanes(&self) -> String {
+        self.shared.lanes.lock().expect("no holder panics").clone()
     }
 
     fn send(&self, command: Command) {
@@ -210,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::Checks;
+    use arrivals::Note;
     use message::{BlockHeader, Control};
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -259,13 +268,85 @@ mod tests {
         worker.retire();
     }
 
+    /// Lets a fabric greet an owner that shows it this instead of its pattern, and takes a block from it.
+    fn an_owner_shows(shown: Option<Vec<u8>>) {
+        if let Err(error) = version() {
+            return println!("SKIPPED: an owner over UCX: {error}");
+        }
+        let options = UcxOptions::default();
+        let own = config("liar");
+        let context = Context::new(&options, &own.region).expect("a context");
+        let worker = Worker::new(context, options.listen).expect("a worker");
+        let card = Card {
+            node: own.me,
+            slots: own.region.slots(),
+            slot_bytes: own.region.slot_bytes() as u64,
+            lane: CardLane::Ucx {
+                key: [7; 16],
+                socket: worker.address().expect("an address"),
+            },
+        };
+        let reader = UcxFabric::start(&options, config("reader")).expect("a fabric");
+        reader.know(own.me, &card.encode());
+        let end = Instant::now() + PATIENCE;
+        let mut endpoint = None;
+        while reader.unreachable() != [own.me] {
+            assert!(Instant::now() < end, "the lane was not refused");
+            worker.progress();
+            match worker.arrivals().next() {
+                Some(Note::Knock(request)) => endpoint = worker.accept(1, request).ok(),
+                Some(Note::Control { bytes, .. }) => {
+                    let Some(Control::Hello { proof, .. }) = Control::decode(&bytes) else {
+                        panic!("it asks a lane that has proved nothing");
+                    };
+                    let header = BlockHeader {
+                        landing: proof,
+                        index: 0,
+                        generation: 0,
+                        sum: None,
+                    };
+                    let endpoint = endpoint.as_ref().expect("who greets has knocked");
+                    if let Some(shown) = &shown {
+                        assert!(worker.show(endpoint, header, shown.clone()));
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+        assert_eq!(reader.lanes(), "");
+        endpoint.map(|endpoint| worker.close(endpoint));
+        worker.retire();
+    }
+
+    #[test]
+    fn a_lane_that_alters_one_byte_is_refused() {
+        let mut shown = crate::proof::pattern(&[7; 16], 64 * 1024);
+        shown[40_000] ^= 1;
+        an_owner_shows(Some(shown));
+    }
+
+    #[test]
+    fn a_lane_that_carries_half_a_block_is_refused() {
+        an_owner_shows(Some(crate::proof::pattern(&[7; 16], 32 * 1024)));
+    }
+
+    #[test]
+    fn a_lane_that_drops_what_it_is_given_is_refused() {
+        an_owner_shows(None);
+    }
+
     #[test]
     fn a_stranger_without_the_key_is_cut_off() {
         let from = config("stranger").me;
         let to = config("victim").me;
         stranger_says(|worker, endpoint| {
-            let key = [0; 16];
-            worker.tell(endpoint, &Control::Hello { key, from, to })
+            let hello = Control::Hello {
+                key: [0; 16],
+                from,
+                to,
+                proof: 1,
+            };
+            worker.tell(endpoint, &hello)
         });
     }
 

@@ -14,7 +14,7 @@ use super::{
     message::{BlockHeader, Control},
     queue::{Queue, Turn, Waiting},
 };
-use crate::exports::Offer;
+use crate::{exports::Offer, proof::pattern};
 
 /// Guests at once: far more than a cluster has workers.
 const GUESTS_MAX: usize = 1024;
@@ -44,8 +44,8 @@ impl Lane {
         }
     }
 
-    /// A guest is who it says, for it has shown the key. False if it has said so before.
-    pub(super) fn greeted(&mut self, conn: u64, from: NodeRef) -> bool {
+    /// A guest is who it says, for it has shown the key: it is shown our pattern. False if it has said so before.
+    pub(super) fn greeted(&mut self, conn: u64, from: NodeRef, proof: u64) -> bool {
         let Some(guest) = self
             .guests
             .get_mut(&conn)
@@ -54,7 +54,16 @@ impl Lane {
             return false;
         };
         guest.reader = Some(from);
-        self.answer(conn, &Control::Welcome);
+        let header = BlockHeader {
+            landing: proof,
+            index: 0,
+            generation: 0,
+            sum: None,
+        };
+        let block = pattern(&self.key, self.config.region.slot_bytes());
+        if !self.worker.show(&guest.endpoint, header, block) {
+            self.part(conn);
+        }
         true
     }
 

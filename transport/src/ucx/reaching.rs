@@ -11,7 +11,7 @@ use super::{
     lane::{Address, Lane},
     message::Control,
 };
-use crate::Failure;
+use crate::{Failure, proof::pattern};
 
 /// Between two connections to one peer that nobody waits for.
 const RETRY: Duration = Duration::from_secs(1);
@@ -58,6 +58,9 @@ impl Lane {
         if let Some(owner) = self.owners.get(&peer) {
             return owner.welcomed;
         }
+        let Ok(proof) = getrandom::u64() else {
+            return false;
+        };
         let conn = self.next_conn();
         let endpoint = match self.worker.connect(conn, address.socket) {
             Ok(endpoint) => endpoint,
@@ -71,7 +74,11 @@ impl Lane {
             key: address.key,
             from: self.config.me,
             to: peer,
+            proof,
         };
+        let mut landings = self.worker.arrivals().landings.borrow_mut();
+        landings.expect(proof, peer);
+        drop(landings);
         let told = self.worker.tell(&endpoint, &hello);
         let owner = Owner {
             endpoint,
@@ -85,21 +92,31 @@ impl Lane {
         false
     }
 
-    /// An owner lets us ask. False if it has said so before.
-    pub(super) fn welcomed(&mut self, peer: NodeRef) -> bool {
-        let Some(owner) = self.owners.get_mut(&peer).filter(|owner| !owner.welcomed) else {
-            return false;
+    /// An owner has shown its pattern, and so lets us ask; or its lane altered it, and then it is not used.
+    pub(super) fn proved(&mut self, peer: NodeRef, bytes: &[u8]) {
+        let address = self.peers.get(peer).copied();
+        let (Some(owner), Some(Ok(address))) = (self.owners.get_mut(&peer), address) else {
+            return; // it was lost meanwhile
         };
+        if bytes != pattern(&address.key, self.config.region.slot_bytes()) {
+            self.lose(peer);
+            return self.peers.shun(peer, "its lane altered the read-back");
+        }
         owner.welcomed = true;
+        let lanes = self.worker.lanes(&owner.endpoint);
+        tracing::info!(?peer, lanes, "a peer's blocks can be read over UCX");
+        *self.shared.lanes.lock().expect("no holder panics") = lanes;
         self.peers.reached(peer, true);
         for id in self.book.running_of(peer) {
             self.ask(id);
         }
-        true
     }
 
     /// The way to an owner is over: it is closed by force, and the takes from it fail.
     pub(super) fn lose(&mut self, peer: NodeRef) {
+        let mut landings = self.worker.arrivals().landings.borrow_mut();
+        landings.expect_none(peer);
+        drop(landings);
         let owner = self.owners.remove(&peer);
         let welcomed = owner.as_ref().is_some_and(|owner| owner.welcomed);
         let failure = if welcomed {

@@ -166,7 +166,7 @@ impl Lane {
         self.fail(id, Failure::Corrupt);
         if let Some(owner) = blamed {
             self.lose(owner);
-            self.peers.shun(owner);
+            self.peers.shun(owner, "a block arrived corrupt");
         }
     }
 

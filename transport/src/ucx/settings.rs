@@ -12,7 +12,10 @@ use std::{
 
 use ucx_sys::{UCS_CONFIG_PRINT_CONFIG, Ucp, ucp_config_t};
 
-use super::error::{UcxError, check};
+use super::{
+    error::{UcxError, check},
+    printed::printed,
+};
 
 /// What can be chosen; the defaults fit a cluster on one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,27 +103,12 @@ impl Settings {
     }
 
     fn print(&self) -> io::Result<String> {
-        let (mut text, mut len) = (ptr::null_mut(), 0);
-        // SAFETY: a stream into memory that the C library allocates; both locals outlive it.
-        let stream = unsafe { libc::open_memstream(&raw mut text, &raw mut len) };
-        if stream.is_null() {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the configuration and the stream are ours; without a title none is printed. Closing the stream sets
-        // text and length, and the text is ours to free.
-        unsafe {
-            self.ucp.ucp_config_print(
-                self.config,
-                stream.cast(),
-                ptr::null(),
-                UCS_CONFIG_PRINT_CONFIG,
-            );
-            libc::fclose(stream);
-            let printed = std::slice::from_raw_parts(text.cast::<u8>(), len);
-            let printed = String::from_utf8_lossy(printed).into_owned();
-            libc::free(text.cast());
-            Ok(printed)
-        }
+        // SAFETY: the configuration is ours, the stream one of the C library's; without a title none is printed.
+        printed(|stream| unsafe {
+            let what = UCS_CONFIG_PRINT_CONFIG;
+            self.ucp
+                .ucp_config_print(self.config, stream, ptr::null(), what);
+        })
     }
 }
 

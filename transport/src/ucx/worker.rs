@@ -16,19 +16,20 @@ use ucx_sys::{
     UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE, UCP_EP_PARAM_FIELD_FLAGS, UCP_EP_PARAM_FIELD_SOCK_ADDR,
     UCP_EP_PARAMS_FLAGS_CLIENT_SERVER, UCP_ERR_HANDLING_MODE_PEER,
     UCP_LISTENER_ATTR_FIELD_SOCKADDR, UCP_LISTENER_PARAM_FIELD_CONN_HANDLER,
-    UCP_LISTENER_PARAM_FIELD_SOCK_ADDR, UCP_OP_ATTR_FIELD_CALLBACK, UCP_OP_ATTR_FIELD_FLAGS,
-    UCP_OP_ATTR_FIELD_USER_DATA, UCP_WORKER_PARAM_FIELD_THREAD_MODE, UCS_INPROGRESS, UCS_OK,
-    UCS_THREAD_MODE_SINGLE, Ucp, ucp_am_handler_param_t, ucp_am_recv_callback_t,
-    ucp_conn_request_h, ucp_ep_h, ucp_ep_params_t, ucp_err_handler_t, ucp_listener_attr_t,
-    ucp_listener_h, ucp_listener_params_t, ucp_request_param_t, ucp_worker_params_t,
-    ucs_status_ptr_t,
+    UCP_LISTENER_PARAM_FIELD_SOCK_ADDR, UCP_OP_ATTR_FIELD_FLAGS,
+    UCP_WORKER_PARAM_FIELD_THREAD_MODE, UCS_INPROGRESS, UCS_OK, UCS_THREAD_MODE_SINGLE, Ucp,
+    ucp_am_handler_param_t, ucp_am_recv_callback_t, ucp_conn_request_h, ucp_ep_h, ucp_ep_params_t,
+    ucp_err_handler_t, ucp_listener_attr_t, ucp_listener_h, ucp_listener_params_t,
+    ucp_request_param_t, ucp_worker_params_t, ucs_status_ptr_t,
 };
 
 use super::{
-    arrivals::{Arrivals, OpKind, Tag, on_block, on_broken, on_control, on_knock, on_sent},
+    arrivals::{Arrivals, OpKind, body_params},
+    callbacks::{Tag, on_block, on_broken, on_control, on_knock, on_sent},
     context::Context,
     error::{Posted, UcxError, check},
     message::{BlockHeader, Control, HEADER_BYTES},
+    printed::{chosen, printed},
     sockaddr::SocketAddress,
 };
 
@@ -252,14 +253,9 @@ impl Worker {
             .arrivals
             .op(OpKind::Control, [0; HEADER_BYTES], message.encode());
         self.arrivals.post(op, |op| {
-            let mut params = ucp_request_param_t {
-                op_attr_mask: UCP_OP_ATTR_FIELD_CALLBACK
-                    | UCP_OP_ATTR_FIELD_USER_DATA
-                    | UCP_OP_ATTR_FIELD_FLAGS,
-                flags: UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY,
-                user_data: op.cast(),
-                ..ucp_request_param_t::default()
-            };
+            let mut params = body_params(op);
+            params.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
+            params.flags = UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY;
             params.cb.send = Some(on_sent);
             // SAFETY: the body lives in the operation until it comes back; the endpoint is open.
             Posted::of(unsafe {
@@ -300,6 +296,35 @@ impl Worker {
                 )
             })
         })
+    }
+
+    /// Sends a block that is in no slot, as [`Worker::push`] sends one that is. False if the endpoint is broken.
+    pub(super) fn show(&self, to: &Endpoint, header: BlockHeader, block: Vec<u8>) -> bool {
+        let op = self.arrivals.op(OpKind::Control, header.encode(), block);
+        self.arrivals.post(op, |op| {
+            let mut params = body_params(op);
+            params.cb.send = Some(on_sent);
+            // SAFETY: header and body live in the operation until it comes back; the endpoint is open.
+            Posted::of(unsafe {
+                let body = &(*op).body;
+                self.ucp().ucp_am_send_nbx(
+                    to.raw,
+                    BLOCK,
+                    (&raw const (*op).header).cast(),
+                    HEADER_BYTES,
+                    body.as_ptr().cast(),
+                    body.len(),
+                    &raw const params,
+                )
+            })
+        })
+    }
+
+    /// The transports and devices that UCX chose for an endpoint.
+    pub(super) fn lanes(&self, of: &Endpoint) -> String {
+        // SAFETY: the endpoint is open; the stream is one of the C library's.
+        let printed = printed(|stream| unsafe { self.ucp().ucp_ep_print_info(of.raw, stream) });
+        printed.map_or_else(|error| error.to_string(), |text| chosen(&text).join(" "))
     }
 
     /// Begins to close an endpoint: its operations fail and come back by progress.

@@ -1041,6 +1041,7 @@ pub struct Ucp {
         listener: ucp_listener_h,
         conn_request: ucp_conn_request_h,
     ) -> ucs_status_t,
+    pub ucp_ep_print_info: unsafe extern "C" fn(ep: ucp_ep_h, stream: *mut FILE),
     pub ucp_mem_map: unsafe extern "C" fn(
         context: ucp_context_h,
         params: *const ucp_mem_map_params_t,
@@ -1115,6 +1116,7 @@ impl Ucp {
         let ucp_listener_reject = __library
             .get(b"ucp_listener_reject\0")
             .map(|sym| *sym)?;
+        let ucp_ep_print_info = __library.get(b"ucp_ep_print_info\0").map(|sym| *sym)?;
         let ucp_mem_map = __library.get(b"ucp_mem_map\0").map(|sym| *sym)?;
         let ucp_mem_unmap = __library.get(b"ucp_mem_unmap\0").map(|sym| *sym)?;
         let ucp_worker_set_am_recv_handler = __library
@@ -1149,6 +1151,7 @@ impl Ucp {
             ucp_ep_create,
             ucp_ep_close_nbx,
             ucp_listener_reject,
+            ucp_ep_print_info,
             ucp_mem_map,
             ucp_mem_unmap,
             ucp_worker_set_am_recv_handler,
@@ -1286,6 +1289,9 @@ impl Ucp {
         conn_request: ucp_conn_request_h,
     ) -> ucs_status_t {
         (self.ucp_listener_reject)(listener, conn_request)
+    }
+    pub unsafe fn ucp_ep_print_info(&self, ep: ucp_ep_h, stream: *mut FILE) {
+        (self.ucp_ep_print_info)(ep, stream)
     }
     pub unsafe fn ucp_mem_map(
         &self,

@@ -9,7 +9,7 @@ const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bindings.rs");
 
 const FUNCTIONS: &str = "ucp_(get_version|config_(read|modify|print|release)|init_version|cleanup\
     |worker_(create|destroy|progress|arm|get_efd|set_am_recv_handler)\
-    |listener_(create|destroy|query|reject)|mem_(map|unmap)|ep_(create|close_nbx)|am_(send_nbx|recv_data_nbx)\
+    |listener_(create|destroy|query|reject)|mem_(map|unmap)|ep_(create|close_nbx|print_info)|am_(send_nbx|recv_data_nbx)\
     |request_(free|check_status))|ucs_status_string";
 const TYPES: &str = "ucp_(params|worker_params|am_handler_param|ep_params|mem_map_params|listener_params|listener_attr)_field\
     |ucp_(op_attr_t|ep_params_flags_field|send_am_flags|feature|ep_close_flags_t|am_recv_attr_t|err_handling_mode_t)\
