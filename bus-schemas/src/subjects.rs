@@ -151,6 +151,18 @@ pub fn public_cancel(request_id: &str) -> String {
     format!("{PUBLIC}.cancel.{request_id}")
 }
 
+/// Where a gateway asks whether another runs a request already: `thalamus.v1.attach.<request id>`.
+#[must_use]
+pub fn public_attach(request_id: &str) -> String {
+    format!("{PUBLIC}.attach.{request_id}")
+}
+
+/// Where a client acknowledges messages of a stream: `thalamus.v1.ack.<request id>`.
+#[must_use]
+pub fn public_ack(request_id: &str) -> String {
+    format!("{PUBLIC}.ack.{request_id}")
+}
+
 /// Splits a public subject into operation and model token.
 #[must_use]
 pub fn parse_public(subject: &str) -> Option<(Operation, Option<&str>)> {

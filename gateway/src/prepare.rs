@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bus_schemas::{RequestId, RequestSpec, limits::PROMPT_TOKENS_MAX};
+use bus_schemas::{RequestId, RequestSpec, Trace, limits::PROMPT_TOKENS_MAX};
 use engine::text::{ChatInput, TextError, TextModel};
 use uuid::Uuid;
 
@@ -195,14 +195,23 @@ fn specs(
         Some(seed) => seed,
         None => draw()?,
     };
-    let spec = |prompt: &Ready| {
+    let ids: Vec<_> = prompts
+        .iter()
+        .map(|_| RequestId(Uuid::now_v7().as_u128()))
+        .collect();
+    // prompts of one body are one trace, whoever began it
+    let trace = match ids.first() {
+        Some(first) if caller.trace == Trace::default() => Trace::of(*first),
+        _ => caller.trace,
+    };
+    let spec = |(prompt, request): (&Ready, RequestId)| {
         let max_tokens = max_tokens(kind, common, prompt.ids.len(), &model.text)?;
         if common.stops.min_tokens > max_tokens {
             let message = format!("min_tokens must be at most max_tokens, here {max_tokens}");
             return Err(ApiError::field("min_tokens", message));
         }
         Ok(RequestSpec {
-            request: RequestId(Uuid::now_v7().as_u128()),
+            request,
             model: model.name.clone(),
             tenant: caller.tenant.clone(),
             salt: common.salt.clone(),
@@ -212,10 +221,10 @@ fn specs(
             stops: common.stops.clone(),
             max_tokens,
             priority: common.priority.saturating_add(caller.priority),
-            trace: caller.trace,
+            trace,
         })
     };
-    prompts.iter().map(spec).collect()
+    prompts.iter().zip(ids).map(spec).collect()
 }
 
 fn draw() -> Result<u64, ApiError> {

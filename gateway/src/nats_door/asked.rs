@@ -2,6 +2,8 @@
 //!
 //! All are optional. One that asks for what does not exist yet is refused by name, none is dropped in silence.
 
+use std::ops::RangeInclusive;
+
 use nats::Headers;
 use uuid::Uuid;
 
@@ -17,7 +19,11 @@ const TIMEOUT_MS: &str = "Thalamus-Timeout-Ms";
 const PRIORITY: &str = "Thalamus-Priority";
 const CONTENT: &str = "Thalamus-Content";
 /// Headers that would change how a request runs or is answered, were they known.
-const UNSUPPORTED: [&str; 2] = ["Thalamus-Window", "Thalamus-Body-Ref"];
+const UNSUPPORTED: [&str; 1] = ["Thalamus-Body-Ref"];
+const WINDOW: &str = "Thalamus-Window";
+const START_SEQ: &str = "Thalamus-Start-Seq";
+/// Most messages that a client may leave without acknowledgement: those that a stream may have on their way.
+const WINDOW_MAX: u64 = 256;
 
 /// A request's headers.
 #[derive(Debug)]
@@ -26,6 +32,10 @@ pub(super) struct Asked {
     pub(super) id: String,
     /// Whether the client chose the id, and so can name it.
     pub(super) own_id: bool,
+    /// Most messages of a stream without acknowledgement.
+    pub(super) window: Option<u64>,
+    /// Of a request that runs already: the first message that the client lacks.
+    pub(super) from: Option<u64>,
     /// The rest.
     pub(super) caller: Caller,
 }
@@ -59,7 +69,15 @@ pub(super) fn read(
     let priority = text(PRIORITY)
         .map(|value| said::priority(PRIORITY, value))
         .transpose()?;
+    let window = text(WINDOW)
+        .map(|value| number(WINDOW, value, 1..=WINDOW_MAX))
+        .transpose()?;
+    let from = text(START_SEQ)
+        .map(|value| number(START_SEQ, value, 0..=u64::MAX))
+        .transpose()?;
     Ok(Asked {
+        window,
+        from,
         own_id: id.is_some(),
         id: id.unwrap_or_else(|| Uuid::now_v7().to_string()),
         caller: Caller {
@@ -81,6 +99,20 @@ fn request_id(text: &str) -> Result<String, ApiError> {
         quote(text)
     );
     Err(ApiError::field(REQUEST_ID, message))
+}
+
+fn number(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, ApiError> {
+    let number = text.trim().parse().ok();
+    number
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            let message = format!(
+                "{name} must be a number from {low} to {high}, not {}",
+                quote(text)
+            );
+            ApiError::field(name, message)
+        })
 }
 
 /// NATS keeps the case of names, but clients do not agree on it.

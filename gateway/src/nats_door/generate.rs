@@ -11,13 +11,14 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Hall,
     asked::{self, Asked},
-    probe::Probe,
-    reply::{Lost, Replies, Stream, named, traced},
-    running::Cancels,
+    attach::{Attach, Attached},
+    reply::{Lost, Replies, named, traced},
+    running::{Claim, Line, Said},
+    stream::{Stream, Terms, elsewhere},
 };
 use crate::{
     answer::Answer,
-    assemble::Event,
+    assemble::{Event, append},
     doors::Kind,
     error::ApiError,
     json,
@@ -44,17 +45,22 @@ pub(super) async fn generate(
         Ok(asked) => asked,
         Err(error) => return refuse(Headers::new(), error).await,
     };
-    let Asked { id, own_id, caller } = asked;
-    let _claim = match hall.registry.claim(&id, &delivery.payload) {
-        Ok(claim) => claim,
-        Err(error) => return refuse(named(&id), error).await,
+    let body = blake3::hash(&delivery.payload);
+    let _claim = match enter(hall, &asked, body, replies).await {
+        Ok(Some(claim)) => claim,
+        Ok(None) => return None,
+        Err(error) => return refuse(named(&asked.id), error).await,
     };
+    let Asked {
+        id,
+        own_id,
+        window,
+        caller,
+        ..
+    } = asked;
+    let listen = || Line::of(&hall.bus, &id, body, window.is_some());
     // an id that nobody knows cannot be named before the first chunk tells it
-    let early = if own_id {
-        Some(Cancels::of(&hall.bus, &id).await)
-    } else {
-        None
-    };
+    let early = if own_id { Some(listen().await) } else { None };
     let answer = match hall
         .doors
         .generate(kind, delivery.payload.clone(), caller)
@@ -64,35 +70,66 @@ pub(super) async fn generate(
         Err(error) => return refuse(named(&id), error).await,
     };
     let streams = answer.is_stream();
-    let mut cancels = match early {
-        Some(cancels) => Some(cancels),
-        None if streams => Some(Cancels::of(&hall.bus, &id).await),
+    let mut line = match early {
+        Some(line) => Some(line),
+        None if streams => Some(listen().await),
         None => None,
     };
+    let first = traced(&id, answer.trace());
     let error = if streams {
-        stream(hall, answer, &id, cancels.as_mut(), replies).await
+        let terms = Terms {
+            first,
+            window,
+            ack_within: hall.config.ack_within,
+            kept: hall.kept.clone(),
+        };
+        let stream = Stream::new(replies.clone(), hall.probes.clone(), terms);
+        stream_out(hall, answer, line.as_mut(), stream).await
     } else {
-        whole(answer, &id, cancels.as_mut(), replies).await
+        whole(answer, first, line.as_mut(), replies.clone()).await
     };
-    if let Some(cancels) = cancels {
-        cancels.close().await;
+    if let Some(line) = line {
+        line.close().await;
     }
     error
 }
 
+/// Takes the request's id; none if the request runs already and its answer goes to this caller from now on.
+async fn enter(
+    hall: &Arc<Hall>,
+    asked: &Asked,
+    body: blake3::Hash,
+    replies: &Replies,
+) -> Result<Option<Claim>, ApiError> {
+    let (to, from) = (replies.subject().to_owned(), asked.from);
+    let attach = Attach { body, to, from };
+    if asked.own_id && attach.ask(&*hall.bus, &asked.id).await? {
+        return Ok(None);
+    }
+    hall.registry.claim(&asked.id, body).map(Some)
+}
+
 async fn whole(
     mut answer: Answer,
-    id: &str,
-    mut cancels: Option<&mut Cancels>,
-    replies: &Replies,
+    headers: Headers,
+    mut line: Option<&mut Line>,
+    mut replies: Replies,
 ) -> Option<ApiError> {
     let mut whole = Whole::new(answer.style());
-    let headers = traced(id, answer.trace());
     let mut events = Vec::new();
     let result = 'collected: loop {
         tokio::select! {
             () = answer.next(&mut events) => {}
-            () = cancelled(&mut cancels) => break Err(ApiError::cancelled()),
+            said = said(&mut line) => match said {
+                Said::Cancel => break Err(ApiError::cancelled()),
+                Said::Ack(_) => {}
+                Said::Attach(Attach { to, .. }, reply) => {
+                    tell(&line, reply, Attached::Yes);
+                    if let Some(old) = replies.lead_to(to) {
+                        let _gone = old.error(Headers::new(), &elsewhere(), false).await;
+                    }
+                }
+            }
         }
         for event in events.drain(..) {
             if let Some(body) = whole.push(event) {
@@ -113,69 +150,95 @@ async fn whole(
     }
 }
 
-async fn stream(
+async fn stream_out(
     hall: &Arc<Hall>,
     answer: Answer,
-    id: &str,
-    cancels: Option<&mut Cancels>,
-    replies: &Replies,
+    line: Option<&mut Line>,
+    mut stream: Stream,
 ) -> Option<ApiError> {
-    let probe = hall.probes.watch();
-    let mut stream = Stream::new(replies, traced(id, answer.trace()), probe.subject());
     let keep_alive = hall.doors.options().keep_alive.unwrap_or(NEVER);
     // the answer goes into it and is dropped there, so that nothing runs while the end is told
-    let result = match follow(answer, cancels, &probe, &mut stream, keep_alive).await {
-        Ok(None) => replies.end().await.map(|()| None),
+    let result = match follow(answer, line, &mut stream, keep_alive).await {
+        Ok(None) => stream.end().await.map(|()| None),
         Ok(Some(error)) => stream.error(&error).await.map(|()| Some(error)),
-        Err(Lost::TooLarge) => replies.end().await.and(Err(Lost::TooLarge)),
+        Err(Lost::Silent) => {
+            let error = ApiError::client_too_slow();
+            stream.error(&error).await.map(|()| Some(error))
+        }
+        Err(Lost::TooLarge) => stream.end().await.and(Err(Lost::TooLarge)),
         Err(lost) => Err(lost),
     };
     result.unwrap_or_else(|lost| match lost {
         Lost::Gone => Some(ApiError::cancelled()),
-        Lost::Stuck | Lost::TooLarge => Some(ApiError::client_too_slow()),
+        Lost::Stuck | Lost::TooLarge | Lost::Silent => Some(ApiError::client_too_slow()),
     })
 }
 
 /// Sends chunks until the answer ends, well or with an error.
 async fn follow(
     mut answer: Answer,
-    mut cancels: Option<&mut Cancels>,
-    probe: &Probe,
-    stream: &mut Stream<'_>,
+    mut line: Option<&mut Line>,
+    stream: &mut Stream,
     keep_alive: Duration,
 ) -> Result<Option<ApiError>, Lost> {
     let mut chunks = Chunks::new(answer.style());
-    let mut events = Vec::new();
+    // what waits for room in the caller's window, and what has just come
+    let (mut waiting, mut fresh) = (Vec::new(), Vec::new());
     let mut silent_since = Instant::now();
     loop {
+        let ended = waiting.last().is_some_and(Event::is_last);
         tokio::select! {
-            () = answer.next(&mut events) => {}
-            () = cancelled(&mut cancels) => return Ok(Some(ApiError::cancelled())),
-            () = probe.gone() => return Err(Lost::Gone),
-            () = sleep_until(silent_since + keep_alive) => {
+            () = answer.next(&mut fresh), if !ended => {
+                fresh.drain(..).for_each(|event| append(&mut waiting, event));
+            }
+            said = said(&mut line) => match said {
+                Said::Cancel => return Ok(Some(ApiError::cancelled())),
+                Said::Ack(seq) => stream.acknowledge(seq),
+                Said::Attach(Attach { to, from, .. }, reply) => match stream.missed(from) {
+                    Some(missed) => {
+                        tell(&line, reply, Attached::Yes);
+                        stream.attach(to, missed).await?;
+                    }
+                    None => tell(&line, reply, Attached::Forgotten),
+                },
+            },
+            lost = stream.lost() => return Err(lost),
+            () = sleep_until(silent_since + keep_alive), if stream.has_room() => {
                 stream.ping().await?;
                 silent_since = Instant::now();
             }
         }
-        for event in events.drain(..) {
+        let mut sent = 0;
+        for event in &waiting {
             if let Event::Failed(error) = event {
-                return Ok(Some(error));
+                return Ok(Some(error.clone()));
             }
-            if let Some(chunk) = chunks.chunk(&event) {
+            if !stream.has_room() {
+                break;
+            }
+            if let Some(chunk) = chunks.chunk(event) {
                 stream.chunk(chunk).await?;
                 silent_since = Instant::now();
             }
             if event.is_last() {
                 return Ok(None);
             }
+            sent += 1;
         }
+        waiting.drain(..sent);
     }
 }
 
-async fn cancelled(cancels: &mut Option<&mut Cancels>) {
-    match cancels {
-        Some(cancels) => cancels.asked().await,
+async fn said(line: &mut Option<&mut Line>) -> Said {
+    match line {
+        Some(line) => line.next().await,
         None => std::future::pending().await,
+    }
+}
+
+fn tell(line: &Option<&mut Line>, reply: Option<String>, attached: Attached) {
+    if let Some(line) = line {
+        line.attached(reply, attached);
     }
 }
 

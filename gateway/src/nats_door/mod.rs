@@ -5,14 +5,20 @@
 //! [`serve`], then `request`.
 
 mod asked;
+mod attach;
 mod generate;
+mod history;
 mod probe;
 mod reply;
 mod request;
 mod running;
 mod service;
+mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use bus_schemas::subjects::{GATEWAY_GROUP, Operation, public};
 use nats::{Bus, SubscribeError, Subscription, service::ServiceError};
@@ -36,6 +42,8 @@ pub struct NatsConfig {
     pub open_max: usize,
     /// Between two looks at which models there are.
     pub refresh: Duration,
+    /// How long a client with a window may acknowledge nothing.
+    pub ack_within: Duration,
 }
 
 impl Default for NatsConfig {
@@ -44,6 +52,7 @@ impl Default for NatsConfig {
             tenant: TENANT_DEFAULT.to_owned(),
             open_max: 4096,
             refresh: Duration::from_secs(2),
+            ack_within: Duration::from_secs(30),
         }
     }
 }
@@ -68,6 +77,8 @@ struct Hall {
     registry: Arc<Registry>,
     service: Arc<Service>,
     slots: Arc<Semaphore>,
+    /// Bytes that all streams keep of what they sent.
+    kept: Arc<AtomicUsize>,
 }
 
 /// An open door.
@@ -122,6 +133,7 @@ pub async fn serve(
         registry,
         service,
         slots: slots.clone(),
+        kept: Arc::default(),
     });
     let mut listening = JoinSet::new();
     for subject in subjects() {

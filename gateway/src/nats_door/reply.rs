@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use crate::error::ApiError;
 
-const SEQ: &str = "Thalamus-Seq";
 const REQUEST_ID: &str = "Thalamus-Request-Id";
 /// W3C trace context, in and out.
 pub(super) const TRACEPARENT: &str = "traceparent";
@@ -19,11 +18,6 @@ pub(super) const TRACEPARENT: &str = "traceparent";
 const ERROR_CHARS_MAX: usize = 200;
 /// Between two tries at a full bus.
 const RETRY: Duration = Duration::from_millis(20);
-/// Between two messages that ask whether anybody still listens.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// The same, in messages.
-const PROBE_CHUNKS: u32 = 64;
-
 /// The caller cannot be reached; what runs for it is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
@@ -33,25 +27,16 @@ pub(super) enum Lost {
     Stuck,
     /// One message is larger than the bus takes; the caller was told.
     TooLarge,
+    /// It acknowledges nothing.
+    Silent,
 }
 
 /// The way back to one caller.
+#[derive(Clone)]
 pub(super) struct Replies {
     bus: Arc<dyn Bus>,
     subject: String,
     slow_client: Duration,
-}
-
-/// A stream of messages to one caller.
-pub(super) struct Stream<'a> {
-    replies: &'a Replies,
-    /// Headers of the first message.
-    first: Headers,
-    /// Where the server tells that nobody listens.
-    probe: String,
-    /// Number of the next message.
-    seq: u64,
-    probed: Option<(Instant, u32)>,
 }
 
 impl Replies {
@@ -61,6 +46,18 @@ impl Replies {
             subject,
             slow_client,
         }
+    }
+
+    /// Where it leads.
+    pub(super) fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Leads to another caller from now on; gives the way to the old one, if that is another.
+    pub(super) fn lead_to(&mut self, subject: String) -> Option<Self> {
+        let old = self.clone();
+        self.subject = subject;
+        (old.subject != self.subject).then_some(old)
     }
 
     /// The only message.
@@ -85,7 +82,7 @@ impl Replies {
         self.send(Headers::new(), Bytes::new(), None).await
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         headers: Headers,
         payload: Bytes,
@@ -132,57 +129,6 @@ impl Replies {
             tracing::warn!(%error, "a caller was not told that its answer is too large");
         }
         Err(Lost::TooLarge)
-    }
-}
-
-impl<'a> Stream<'a> {
-    pub(super) fn new(replies: &'a Replies, first: Headers, probe: String) -> Self {
-        Self {
-            replies,
-            first,
-            probe,
-            seq: 0,
-            probed: None,
-        }
-    }
-
-    /// One chunk.
-    pub(super) async fn chunk(&mut self, body: Vec<u8>) -> Result<(), Lost> {
-        let due = match &mut self.probed {
-            None => true,
-            Some((at, chunks)) => {
-                *chunks += 1;
-                at.elapsed() >= PROBE_EVERY || *chunks >= PROBE_CHUNKS
-            }
-        };
-        self.message(body, due).await
-    }
-
-    /// Shows that the request lives, and asks whether the caller does.
-    pub(super) async fn ping(&mut self) -> Result<(), Lost> {
-        self.message(br#"{"type":"ping"}"#.to_vec(), true).await
-    }
-
-    /// The last chunk of a stream that failed.
-    pub(super) async fn error(&mut self, error: &ApiError) -> Result<(), Lost> {
-        let headers = self.headers();
-        self.replies.error(headers, error, true).await
-    }
-
-    async fn message(&mut self, body: Vec<u8>, probe: bool) -> Result<(), Lost> {
-        let headers = self.headers();
-        let reply = probe.then(|| self.probe.clone());
-        if probe {
-            self.probed = Some((Instant::now(), 0));
-        }
-        self.replies.send(headers, body.into(), reply).await
-    }
-
-    fn headers(&mut self) -> Headers {
-        let mut headers = Headers::from([(SEQ.to_owned(), self.seq.to_string())]);
-        headers.extend(std::mem::take(&mut self.first));
-        self.seq += 1;
-        headers
     }
 }
 

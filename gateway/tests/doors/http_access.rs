@@ -182,6 +182,21 @@ async fn every_answer_has_an_id_and_keeps_the_clients_own() {
 }
 
 #[tokio::test]
+async fn prompts_of_one_body_are_one_trace() {
+    let core = Double::saying("x");
+    let client = Client::of(&core).await;
+    let body = json!({"prompt": ["a", "b", "c"]});
+    let reply = client.post("/v1/completions", &body).await;
+    assert_eq!(reply.status, 200);
+    let seen = core.seen();
+    let first = Trace::of(seen[0].spec.request);
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|one| one.spec.trace == first), "{seen:?}");
+    let told = reply.header("traceparent").and_then(Trace::parse);
+    assert_eq!(told.map(|trace| trace.id), Some(first.id));
+}
+
+#[tokio::test]
 async fn deadline_and_trace_travel_with_the_request() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let core = Double::saying("x");

@@ -7,6 +7,7 @@ mod http_access;
 mod http_answers;
 mod http_bounds;
 mod http_streams;
+mod nats_again;
 mod nats_answers;
 mod nats_streams;
 mod support;

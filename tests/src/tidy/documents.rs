@@ -131,8 +131,16 @@ fn all_subjects() -> BTreeSet<String> {
             .then(|| subjects::public_model(op, "x").replace(".x", ".<model>"));
         std::iter::once(subjects::public(op)).chain(model)
     });
-    let cancel = subjects::public_cancel("<request>");
-    internal.into_iter().chain(public).chain([cancel]).collect()
+    let of_request = [
+        subjects::public_cancel("<request>"),
+        subjects::public_attach("<request>"),
+        subjects::public_ack("<request>"),
+    ];
+    internal
+        .into_iter()
+        .chain(public)
+        .chain(of_request)
+        .collect()
 }
 
 /// Names of the functions of `subjects.rs` that give a subject.

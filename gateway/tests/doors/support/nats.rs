@@ -81,6 +81,16 @@ impl Caller {
         Answers(answers)
     }
 
+    /// Says something that needs no answer.
+    pub(crate) fn publish(&self, subject: &str, text: &str) {
+        let said = Publication {
+            subject: subject.to_owned(),
+            payload: text.to_owned().into(),
+            ..Publication::default()
+        };
+        self.bus.publish(said).expect("it is sent");
+    }
+
     /// Asks for one answer on any subject.
     pub(crate) async fn request(&self, subject: &str) -> Result<Delivery, ::nats::RequestError> {
         let subject = subject.to_owned();
