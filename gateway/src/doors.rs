@@ -225,6 +225,11 @@ impl Doors {
         self.backend.open()
     }
 
+    /// How a model fares now.
+    pub(crate) fn standing(&self, model: &str) -> metrics::Standing {
+        self.metrics.standing(model)
+    }
+
     /// Where the metrics can be read.
     #[must_use]
     pub fn metrics(&self) -> &PrometheusHandle {

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Instant,
 };
 
@@ -57,6 +57,18 @@ impl Metrics {
         &self.handle
     }
 
+    /// How a model fares; a model that was never asked for waits for nothing.
+    pub(crate) fn standing(&self, model: &str) -> Standing {
+        let models = self
+            .models
+            .lock()
+            .expect("nothing panics while it holds the series");
+        models
+            .get(model)
+            .map(|series| *series.standing())
+            .unwrap_or_default()
+    }
+
     /// Measures one answer of a model that exists (names from clients must not become labels).
     pub(crate) fn meter(&self, model: &str, began: Instant, choices: usize) -> Meter {
         let mut models = self
@@ -73,13 +85,23 @@ impl Metrics {
         };
         drop(models);
         series.waiting.add(1.0);
+        series.standing().waiting += 1;
         Meter {
             series,
             began,
             last: vec![None; choices],
+            first: None,
             state: State::Waiting,
             told: 0,
         }
+    }
+}
+
+impl Standing {
+    fn first_token(&mut self, ttft_ms: f64) {
+        self.waiting -= 1;
+        let before = self.ttft_ms.unwrap_or(ttft_ms);
+        self.ttft_ms = Some(before + NEWEST * (ttft_ms - before));
     }
 }
 
@@ -134,9 +156,59 @@ struct Series {
     cache_hits: Both<Counter>,
     stopped: Both<Counter>,
     full: Both<Counter>,
+    seconds: Seconds,
+    standing: Mutex<Standing>,
+}
+
+/// How long things take.
+struct Seconds {
     ttft: Both<Histogram>,
     itl: Both<Histogram>,
+    decode: Both<Histogram>,
     e2e: Both<Histogram>,
+}
+
+/// How a model fares now, for those who cannot read a histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Standing {
+    /// Requests without a first token.
+    pub(crate) waiting: usize,
+    /// Time to the first token in milliseconds: a mean in which a request weighs an eighth of all before it.
+    pub(crate) ttft_ms: Option<f64>,
+}
+
+/// What the newest request weighs in a mean: the last dozen are most of it.
+const NEWEST: f64 = 0.125;
+
+impl Seconds {
+    fn new(model: &str) -> Self {
+        Self {
+            ttft: both!(
+                histogram,
+                model,
+                "thalamus_ttft_seconds",
+                "vllm:time_to_first_token_seconds"
+            ),
+            itl: both!(
+                histogram,
+                model,
+                "thalamus_itl_seconds",
+                "vllm:inter_token_latency_seconds"
+            ),
+            e2e: both!(
+                histogram,
+                model,
+                "thalamus_e2e_seconds",
+                "vllm:e2e_request_latency_seconds"
+            ),
+            decode: both!(
+                histogram,
+                model,
+                "thalamus_decode_seconds",
+                "vllm:request_decode_time_seconds"
+            ),
+        }
+    }
 }
 
 impl Series {
@@ -185,25 +257,15 @@ impl Series {
             ),
             stopped: finished(Finish::Stop),
             full: finished(Finish::Length),
-            ttft: both!(
-                histogram,
-                model,
-                "thalamus_ttft_seconds",
-                "vllm:time_to_first_token_seconds"
-            ),
-            itl: both!(
-                histogram,
-                model,
-                "thalamus_itl_seconds",
-                "vllm:inter_token_latency_seconds"
-            ),
-            e2e: both!(
-                histogram,
-                model,
-                "thalamus_e2e_seconds",
-                "vllm:e2e_request_latency_seconds"
-            ),
+            seconds: Seconds::new(model),
+            standing: Mutex::default(),
         }
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing
+            .lock()
+            .expect("nothing panics while it holds the standing")
     }
 
     fn failed(&self, error: &ApiError) {
@@ -226,6 +288,8 @@ pub(crate) struct Meter {
     began: Instant,
     /// When each choice's last tokens came.
     last: Vec<Option<Instant>>,
+    /// When the first tokens of any came.
+    first: Option<Instant>,
     state: State,
     /// Output tokens that were counted.
     told: u64,
@@ -270,30 +334,42 @@ impl Meter {
         let now = Instant::now();
         if self.state == State::Waiting {
             self.state = State::Running;
+            self.first = Some(now);
             self.series.waiting.add(-1.0);
             self.series.running.add(1.0);
-            self.series.ttft.record((now - self.began).as_secs_f64(), 1);
+            let ttft = (now - self.began).as_secs_f64();
+            self.series.seconds.ttft.record(ttft, 1);
+            self.series.standing().first_token(ttft * 1000.0);
         }
         if let Some(last) = self.last[choice].replace(now) {
             // tokens that came together share the gap before them
             let gap = (now - last).as_secs_f64() / count as f64;
-            self.series.itl.record(gap, count);
+            self.series.seconds.itl.record(gap, count);
         }
     }
 
     fn over(&mut self, usage: Usage) {
         self.leave();
+        let last = self.last.iter().flatten().max();
+        if let (Some(first), Some(last)) = (self.first, last) {
+            let decode = (*last - first).as_secs_f64();
+            self.series.seconds.decode.record(decode, 1);
+        }
         self.series.prompt_tokens.add(usage.prompt_tokens);
         self.series.cache_queries.add(usage.prompt_tokens);
         self.series.cache_hits.add(usage.cached_tokens);
         self.series
+            .seconds
             .e2e
             .record(self.began.elapsed().as_secs_f64(), 1);
     }
 
     fn leave(&mut self) {
         match self.state {
-            State::Waiting => self.series.waiting.add(-1.0),
+            State::Waiting => {
+                self.series.waiting.add(-1.0);
+                self.series.standing().waiting -= 1;
+            }
             State::Running => self.series.running.add(-1.0),
             State::Over => {}
         }

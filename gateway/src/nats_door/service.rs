@@ -4,19 +4,24 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bus_schemas::subjects::{GATEWAY_GROUP, Operation, public, public_model};
+use bus_schemas::subjects::{GATEWAY_GROUP, Operation, model_token, public, public_model};
 use nats::{
     Bus,
     service::{Endpoint, Metadata, ServiceError, ServiceHandle, ServiceInfo, register},
 };
 
-use crate::{backend::ModelEntry, doors::Doors, error::ApiError};
+use serde_json::json;
+
+use crate::{backend::ModelEntry, doors::Doors, error::ApiError, metrics::Standing};
 
 /// The service's name.
 const NAME: &str = "thalamus-gateway";
 
 /// The registration.
-pub(super) struct Service(ServiceHandle);
+pub(super) struct Service {
+    handle: ServiceHandle,
+    bus: Arc<dyn Bus>,
+}
 
 impl Service {
     /// Registers the door with the models of now.
@@ -25,24 +30,39 @@ impl Service {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             description: "OpenAI chat and completions on NATS".to_owned(),
-            metadata: metadata([
-                ("api", "v1".to_owned()),
-                ("max_payload", bus.max_payload().to_string()),
-            ]),
+            metadata: own(&doors.models(), bus.max_payload()),
         };
-        Ok(Self(register(bus, info, endpoints(&doors.models())).await?))
+        let handle = register(bus.clone(), info, endpoints(&doors.models())).await?;
+        Ok(Self { handle, bus })
     }
 
-    /// Keeps the endpoints in step with the models.
+    /// Keeps models, endpoints and their figures up to date.
     pub(super) async fn refresh(self: Arc<Self>, doors: Arc<Doors>, every: Duration) {
         let mut known = endpoints(&doors.models());
         loop {
             tokio::time::sleep(every).await;
-            let now = endpoints(&doors.models());
+            let models = doors.models();
+            let now = endpoints(&models);
             if now != known {
-                self.0.set_endpoints(now.clone());
+                self.handle.set_endpoints(now.clone());
+                self.handle
+                    .set_metadata(own(&models, self.bus.max_payload()));
                 known = now;
             }
+            for model in &models {
+                self.tell(model, doors.standing(&model.name));
+            }
+        }
+    }
+
+    /// Shows how a model fares, at each of its endpoints.
+    fn tell(&self, model: &ModelEntry, standing: Standing) {
+        let token = model_token(&model.name);
+        let Standing { waiting, ttft_ms } = standing;
+        for operation in Operation::ALL.into_iter().filter(|op| op.takes_model()) {
+            let data = json!({ "queue_depth": waiting, "ttft_ms": ttft_ms });
+            self.handle
+                .set_data(&endpoint_name(operation, Some(&token)), data);
         }
     }
 
@@ -55,9 +75,19 @@ impl Service {
         error: Option<&ApiError>,
     ) {
         let error = error.map(|error| format!("{}:{}", error.class.status(), error.code));
-        self.0
+        self.handle
             .record(&endpoint_name(operation, token), took, error.as_deref());
     }
+}
+
+/// What the service says of itself.
+fn own(models: &[ModelEntry], max_payload: usize) -> Metadata {
+    let names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
+    metadata([
+        ("api", "v1".to_owned()),
+        ("max_payload", max_payload.to_string()),
+        ("models", names.join(",")),
+    ])
 }
 
 fn endpoints(models: &[ModelEntry]) -> Vec<Endpoint> {
@@ -77,7 +107,7 @@ fn endpoints(models: &[ModelEntry]) -> Vec<Endpoint> {
         let with_model = Operation::ALL.into_iter().filter(|op| op.takes_model());
         with_model.map(move |op| {
             let subject = public_model(op, &model.name);
-            let token = bus_schemas::subjects::model_token(&model.name);
+            let token = model_token(&model.name);
             endpoint(endpoint_name(op, Some(&token)), subject, about(model))
         })
     });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bus_schemas::{FailReason, subjects::model_token};
+use gateway::{Options, nats_door::NatsConfig};
 use nats::{Bus, RequestError};
 use serde_json::{Value, json};
 
@@ -270,4 +271,51 @@ async fn the_service_tells_its_endpoints_and_counts() {
         .await
         .expect("it counts");
     assert_eq!(row["num_errors"], 1);
+}
+
+#[tokio::test]
+async fn the_service_tells_its_models_and_how_they_fare() {
+    let core = Double::playing(|spec| match spec.max_tokens {
+        1 => crate::support::say(spec, "x"),
+        _ => vec![crate::support::Step::Hang],
+    });
+    let config = NatsConfig {
+        refresh: Duration::from_millis(10),
+        ..NatsConfig::default()
+    };
+    let caller = Caller::with(&core, Options::default(), config).await;
+    let ask = async |question: &str| -> Value {
+        let answer = caller.request(question).await.expect("it is registered");
+        serde_json::from_slice(&answer.payload).expect("JSON")
+    };
+    assert_eq!(ask("$SRV.PING").await["metadata"]["models"], MODEL);
+    let mut short = chat();
+    short["max_tokens"] = json!(1);
+    caller.ask(CHAT, &[], &short).await.next().await;
+    let _waits = caller.ask(CHAT, &[], &chat()).await;
+    let name = format!("chat-{}", model_token(MODEL).replace('%', "-"));
+    let fares = async {
+        loop {
+            let stats = ask("$SRV.STATS.thalamus-gateway").await;
+            let rows = stats["endpoints"].as_array().expect("a list").clone();
+            let mut rows = rows.into_iter();
+            let row = rows.find(|row| row["name"] == name.as_str()).expect("it");
+            if row["data"]["queue_depth"] == 1 && row["data"]["ttft_ms"].is_number() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), fares)
+        .await
+        .expect("one waits, and one had its first token");
+    core.serve(&["one", "two"], true);
+    let changed = async {
+        while ask("$SRV.INFO").await["metadata"]["models"] != "one,two" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), changed)
+        .await
+        .expect("it tells the new models");
 }

@@ -47,7 +47,9 @@ pub struct ServiceHandle {
 }
 
 struct Registration {
+    /// Its metadata is where it began.
     info: ServiceInfo,
+    metadata: Mutex<Metadata>,
     id: String,
     started: String,
     endpoints: Mutex<BTreeMap<String, Row>>,
@@ -88,6 +90,7 @@ pub async fn register(
     }
     let (id, started) = (random_id(), started::rfc3339(SystemTime::now()));
     let registration = Arc::new(Registration {
+        metadata: Mutex::new(info.metadata.clone()),
         info,
         id,
         started,
@@ -138,6 +141,11 @@ impl ServiceHandle {
         }
     }
 
+    /// Replaces the service's metadata.
+    pub fn set_metadata(&self, metadata: Metadata) {
+        *self.registration.metadata() = metadata;
+    }
+
     /// Replaces the endpoints; those that stay, by name, keep their counts.
     pub fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
         self.registration.set_endpoints(endpoints);
@@ -149,6 +157,12 @@ impl Registration {
         self.endpoints
             .lock()
             .expect("nothing panics while it holds the endpoints")
+    }
+
+    fn metadata(&self) -> MutexGuard<'_, Metadata> {
+        self.metadata
+            .lock()
+            .expect("nothing panics while it holds the metadata")
     }
 
     fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
@@ -174,12 +188,13 @@ impl Registration {
     }
 
     fn answer(&self, question: Question) -> serde_json::Result<Vec<u8>> {
+        let metadata = self.metadata();
         let identity = Identity {
             kind: question.response_type(),
             name: &self.info.name,
             id: &self.id,
             version: &self.info.version,
-            metadata: &self.info.metadata,
+            metadata: &metadata,
         };
         let rows = self.endpoints();
         match question {

@@ -25,9 +25,11 @@ pub(crate) async fn a_service_answers_questions(world: World) {
             "id": service.id(), "version": "0.1.0", "metadata": {"api": "v1"}})
     );
     service.set_endpoints(vec![endpoint("chat"), endpoint("models")]);
+    service.set_metadata(BTreeMap::from([("models".to_owned(), "a".to_owned())]));
     let info = ask(&asker, "$SRV.INFO.thalamus-gateway").await;
     assert_eq!(info["type"], "io.nats.micro.v1.info_response");
     assert_eq!(info["description"], "serves models");
+    assert_eq!(info["metadata"], json!({"models": "a"}));
     assert_eq!(
         info["endpoints"][1],
         json!({"name": "models", "subject": "thalamus.v1.models", "queue_group": "thalamus-gw",

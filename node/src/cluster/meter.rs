@@ -52,6 +52,14 @@ fn publish(snapshot: &Snapshot) {
     for (name, value) in super::admin::counters(&snapshot.counters) {
         counter!(format!("thalamus_worker_{name}_total"), "node" => node.clone()).absolute(value);
     }
+    let (block_tokens, blocks) = (snapshot.load.block_tokens, snapshot.load.blocks_total);
+    let cache = [
+        ("model_name", model.clone()),
+        ("engine", node.clone()),
+        ("block_size", block_tokens.to_string()),
+        ("num_gpu_blocks", blocks.to_string()),
+    ];
+    gauge!("vllm:cache_config_info", &cache).set(1.0);
     let labels = [("model_name", model), ("engine", node)];
     gauge!("vllm:num_requests_running", &labels).set(snapshot.load.running);
     gauge!("vllm:num_requests_waiting", &labels).set(snapshot.load.waiting);
