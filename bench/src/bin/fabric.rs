@@ -1,8 +1,8 @@
 //! How fast takes are beside memcpy and `ucx_perftest`: `fabric [shm|ucx|memory] [KiB]`.
 //!
-//! Owner and reader live in one process, their memory committed, with and without sums of all blocks. Each round takes
-//! scattered blocks and then copies as many by memcpy, from random cold slots to random cold slots, and one slot again
-//! and again. `ucx_perftest`, where it is installed, runs before and after, with the same
+//! Owner and reader live in one process, their memory committed. Each round takes scattered blocks without sums, copies as
+//! many by memcpy, from random cold slots to random cold slots, takes as many with sums of all, and copies one slot again
+//! and again; ratios are of one round each. Sums at the owner are taken once, before, as a worker takes them when it exports. `ucx_perftest`, where it is installed, runs before and after, with the same
 //! transport and size. It never counts the first round, which connects and touches memory for the first time.
 
 use std::{
@@ -19,8 +19,8 @@ use bench::{random::Random, spread::Spread};
 use bus_schemas::{Epoch, NodeId, NodeRef, Ticket, messages::SlotRef};
 use gpu::Region;
 use transport::{
-    Checks, Export, FabricConfig, FabricEvent, FabricKind, MemNetwork, Piece, Take, UcxOptions,
-    start,
+    Checks, Export, Fabric, FabricConfig, FabricEvent, FabricKind, MemNetwork, Piece, Take,
+    UcxOptions, start,
 };
 
 /// Larger than any cache, so that blocks are cold.
@@ -50,9 +50,7 @@ fn main() -> Result<()> {
     let busy = || std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load average before: {}", busy().trim());
     for kind in &kinds {
-        for checks in [Checks::Off, Checks::All] {
-            measure(kind, kib, checks)?;
-        }
+        measure(kind, kib)?;
     }
     println!("load average after: {}", busy().trim());
     if kinds.contains(&"ucx") {
@@ -66,51 +64,28 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(name: &str, kib: usize, checks: Checks) -> Result<()> {
+fn measure(name: &str, kib: usize) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let network = MemNetwork::default();
-    let kind = || {
-        Ok(match name {
-            "memory" => FabricKind::Memory(network.clone()),
-            "shm" => FabricKind::Shm {
-                dir: dir.path().join("fabric"),
-            },
-            "ucx" => FabricKind::Ucx(UcxOptions::default()),
-            other => bail!("no fabric is called {other}"),
-        })
+    let kind = match name {
+        "memory" => FabricKind::Memory(network),
+        "shm" => FabricKind::Shm {
+            dir: dir.path().join("fabric"),
+        },
+        "ucx" => FabricKind::Ucx(UcxOptions::default()),
+        other => bail!("no fabric is called {other}"),
     };
     let slot_bytes = kib * 1024;
     let slots = u32::try_from(POOL_BYTES / slot_bytes)?;
-    let (owner, _) = config("owner", slots, slot_bytes, checks)?;
-    let (reader, events) = config("reader", slots, slot_bytes, checks)?;
+    let plain = Pair::new(&kind, "plain", slots, slot_bytes, Checks::Off)?;
+    let summed = Pair::new(&kind, "summed", slots, slot_bytes, Checks::All)?;
     let (source, mut target) = (vec![1u8; POOL_BYTES], vec![2u8; POOL_BYTES]);
-    let owner_ref = owner.me;
-    let export = Export {
-        ticket: TICKET,
-        seq: 0,
-        audience: reader.me,
-        slots: (0..slots).map(slot).collect(),
-    };
-    let from = start(kind()?, owner)?;
-    let to = start(kind()?, reader)?;
-    from.export(export);
-    to.know(owner_ref, &from.card());
     let mut random = Random::new(1);
-    let (mut takes, mut copies, mut hot) = (Vec::new(), Vec::new(), Vec::new());
+    let mut scatter = || scatter(&mut random, slots, TAKE_BYTES / slot_bytes);
+    let (mut takes, mut sums, mut copies, mut hot) = (vec![], vec![], vec![], vec![]);
     for round in 0..=ROUNDS {
-        let pieces = scatter(&mut random, slots, TAKE_BYTES / slot_bytes);
-        let began = Instant::now();
-        to.take(Take {
-            id: round as u64,
-            ticket: TICKET,
-            seq: 0,
-            owner: owner_ref,
-            pieces,
-            timeout: Duration::from_secs(30),
-        });
-        wait(&events, round as u64)?;
-        takes.push(rate(began));
-        let pieces = scatter(&mut random, slots, TAKE_BYTES / slot_bytes);
+        takes.push(plain.take(round as u64, scatter())?);
+        let pieces = scatter();
         let began = Instant::now();
         for piece in &pieces {
             copy(
@@ -123,18 +98,71 @@ fn measure(name: &str, kib: usize, checks: Checks) -> Result<()> {
         }
         std::hint::black_box(&mut target); // or nobody reads it, and the copy is left out
         copies.push(rate(began));
+        sums.push(summed.take(round as u64, scatter())?);
         hot.push(again(&source, &mut target, slot_bytes));
     }
-    let hot = Spread::of(hot.split_off(1));
-    let (takes, copies) = (
-        Spread::of(takes.split_off(1)),
-        Spread::of(copies.split_off(1)),
-    );
+    let [takes, sums, copies, hot] = [takes, sums, copies, hot].map(|mut rates| rates.split_off(1));
+    let ratio = |of: &[f64], to: &[f64]| Spread::of(of.iter().zip(to).map(|(of, to)| of / to));
     println!(
-        "{name}, {kib} KiB blocks, sums {checks:?}, GB/s: take {takes}, cold memcpy {copies}, ratio {:.2}, hot {hot}",
-        takes.median / copies.median
+        "{name}, {kib} KiB blocks, of cold memcpy {}, with all sums {} of without",
+        ratio(&takes, &copies),
+        ratio(&sums, &takes)
     );
+    let [takes, sums, copies, hot] = [takes, sums, copies, hot].map(Spread::of);
+    println!("  GB/s: take {takes}, with all sums {sums}, cold memcpy {copies}, hot {hot}");
     Ok(())
+}
+
+/// An owner that lets a reader take everything.
+struct Pair {
+    owner: NodeRef,
+    reader: Arc<dyn Fabric>,
+    events: Receiver<FabricEvent>,
+    _owner: Arc<dyn Fabric>,
+}
+
+impl Pair {
+    fn new(
+        kind: &FabricKind,
+        name: &str,
+        slots: u32,
+        slot_bytes: usize,
+        checks: Checks,
+    ) -> Result<Self> {
+        let (owner, _) = config(&format!("{name}-owner"), slots, slot_bytes, checks)?;
+        let (reader, events) = config(&format!("{name}-reader"), slots, slot_bytes, checks)?;
+        let (from, to) = (owner.me, reader.me);
+        let owner = start(kind.clone(), owner)?;
+        let reader = start(kind.clone(), reader)?;
+        owner.export(Export {
+            ticket: TICKET,
+            seq: 0,
+            audience: to,
+            slots: (0..slots).map(slot).collect(),
+        });
+        reader.know(from, &owner.card());
+        Ok(Self {
+            owner: from,
+            reader,
+            events,
+            _owner: owner,
+        })
+    }
+
+    /// The rate of one take.
+    fn take(&self, id: u64, pieces: Vec<Piece>) -> Result<f64> {
+        let began = Instant::now();
+        self.reader.take(Take {
+            id,
+            ticket: TICKET,
+            seq: 0,
+            owner: self.owner,
+            pieces,
+            timeout: Duration::from_secs(30),
+        });
+        wait(&self.events, id)?;
+        Ok(rate(began))
+    }
 }
 
 /// The rate of copying one block again and again, which the cache holds.
