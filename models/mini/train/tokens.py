@@ -1,22 +1,39 @@
 """The tokenizer: byte-level BPE of `VOCAB` ids, made from generated dialogues of fixed seeds.
 
-Digits stand alone, so that a number is copied digit by digit. Texts of this model use no other tokenizer.
+A value must have the same ids wherever it stands, or copying it means learning each spelling twice: digits and words
+stand alone, and only words that end no value take the space after them. The frame of schemas and calls, which
+says nothing, has ids of its own. Texts of this model use no other tokenizer.
 """
 
 import json
+import re
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from dialogue import make_dialogue
-from render import messages, pieces
+from render import TOOLS_FOOT, TOOLS_HEAD, messages, pieces
 
-VOCAB = 4096
+VOCAB = 2048
 DIALOGUES = 20_000
 # The first three mark turns and never show in a text; the others are text, as in Qwen3.
 HIDDEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SHOWN = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
-# Words with their space, digits one by one, runs of signs, spaces.
-SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Ends no value that `values.py` draws, so the space behind it may belong to it.
+JOINING = "the|of|to|in|a|an|is|are|for|with|and|on|at|from|it|that|by|or|what|how|which|have|can|was|as|no|not"
+# Such words, other words, digits one by one, a sign with its space, runs of signs, spaces.
+SPLIT = rf"(?:{JOINING}) |\p{{L}}+|\p{{N}}|[.,:;?!] |[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s"
+TYPES = ["string", "integer", "number", "boolean", "array"]
+OPENING = '{"type": "function", "function": {"name": "'
+# What `render.py` and the template write around names, descriptions and values. The longest that fits is taken.
+FRAME = [
+    TOOLS_HEAD + "\n", "\n" + TOOLS_FOOT, OPENING, '"]}}}\n' + OPENING, '", "description": "',
+    '", "parameters": {"type": "object", "properties": {"', '}, "', '"}, "', '"}}, "required": ["', '}}, "required": ["',
+    '"]}}}', '", "', '", "enum": ["', '"], "default": "', '"]}, "', ', "default": false}, "',
+    '", "items": {"type": "string"}}, "', '": "', '": ', '": ["', '"], "', '\n{"name": "', '", "arguments": {"',
+    '"}}\n', '}}\n', ', "', '"}', "I call ", "I have the result.",
+    *(f'": {{"type": "{one}"' for one in TYPES), *(f'": {{"type": "{one}", "description": "' for one in TYPES),
+    '": {"type": "string", "enum": ["',
+]
 
 
 def texts(count):
@@ -38,7 +55,7 @@ def make_tokenizer(count=DIALOGUES):
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    marks = HIDDEN + SHOWN
+    marks = HIDDEN + SHOWN + FRAME
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB - len(marks),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
@@ -48,7 +65,7 @@ def make_tokenizer(count=DIALOGUES):
     tokenizer.train_from_iterator(plain, trainer)
     require_size(tokenizer, VOCAB - len(marks))
     tokenizer.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in HIDDEN])
-    tokenizer.add_tokens([AddedToken(one, special=False, normalized=False) for one in SHOWN])
+    tokenizer.add_tokens([AddedToken(one, special=False, normalized=False) for one in SHOWN + FRAME])
     return tokenizer
 
 
@@ -60,10 +77,7 @@ def require_size(tokenizer, size):
 
 
 def without_marks(text, marks):
-    parts = [text]
-    for mark in marks:
-        parts = [one for part in parts for one in part.split(mark)]
-    return parts
+    return re.split("|".join(re.escape(one) for one in sorted(marks, key=len, reverse=True)), text)
 
 
 def save_tokenizer(tokenizer, directory, context):

@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,17 +16,17 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from muon import Muon
 from stream import IGNORE, Stream
 from tokens import DIALOGUES, VOCAB, make_tokenizer, save_tokenizer
 
 HERE = Path(__file__).resolve().parent
 CONTEXT = 2048
-# 7.3 million parameters, 14.7 MB in bf16: the tree allows 16 MB.
-SHAPE = dict(
-    vocab_size=VOCAB, hidden_size=256, intermediate_size=768, num_hidden_layers=8,
-    num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=CONTEXT,
-    tie_word_embeddings=True, rms_norm_eps=1e-6, rope_theta=100_000.0, initializer_range=0.02,
-)
+# Layers, width, feed-forward, query heads, key heads, their width. `large` is for a GPU; the tree allows 16 MB.
+SHAPES = {"small": (4, 192, 512, 4, 2, 32), "large": (8, 256, 768, 4, 2, 64)}
+# Until which share of a run, whether the dialogues are easy (one turn, one or two tools: copying is learnt sooner
+# where there is little to choose from), and ids in a row. Short rows waste less on what a sample does not see.
+STAGES = [(0.65, True, 448), (0.97, False, 704), (1.0, False, CONTEXT)]
 WEIGHT_DECAY, BETAS, CLIP = 0.1, (0.9, 0.95), 1.0
 # The rate ends at this share of its peak.
 FLOOR = 0.05
@@ -39,9 +40,10 @@ def arguments():
     parser.add_argument("--tokens", type=float, default=1e9, help="stop after so many tokens of text")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so many minutes (0: no limit)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--rows", type=int, default=32, help="rows of 2,048 tokens in a step")
-    parser.add_argument("--part", type=int, default=0, help="rows at once (0: all on a GPU, 2 on a CPU)")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--batch", type=int, default=65536, help="tokens in a step, about")
+    parser.add_argument("--part", type=int, default=0, help="tokens at once, about (0: all)")
+    parser.add_argument("--shape", choices=list(SHAPES), default="large")
+    parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate")
     parser.add_argument("--warm", type=float, default=0.02, help="share of the run that warms up")
     parser.add_argument("--workers", type=int, default=4, help="processes that generate text")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch (0: its own choice)")
@@ -78,21 +80,25 @@ def load_tokenizer(options):
     return tokenizer
 
 
-def make_model(tokenizer):
+def make_model(tokenizer, shape):
     end, pad = (tokenizer.token_to_id(one) for one in ("<|im_end|>", "<|endoftext|>"))
-    config = Qwen3Config(**SHAPE, bos_token_id=None, eos_token_id=end, pad_token_id=pad)
+    layers, width, forward, heads, key_heads, head = SHAPES[shape]
+    config = Qwen3Config(
+        vocab_size=VOCAB, hidden_size=width, intermediate_size=forward, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=key_heads, head_dim=head,
+        max_position_embeddings=CONTEXT, tie_word_embeddings=True, rms_norm_eps=1e-6, rope_theta=10_000.0,
+        initializer_range=0.02, bos_token_id=None, eos_token_id=end, pad_token_id=pad,
+    )
     config._attn_implementation = "sdpa"
     return Qwen3ForCausalLM(config)
 
 
-def optimizer_of(model, rate):
-    matrices = [one for one in model.parameters() if one.dim() >= 2]
-    vectors = [one for one in model.parameters() if one.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": WEIGHT_DECAY},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=BETAS)
+def optimizers_of(model, rate):
+    """Muon for the layers' matrices, AdamW for embeddings and norms."""
+    matrices = [one for name, one in model.named_parameters() if one.dim() == 2 and ".layers." in name]
+    theirs = {id(one) for one in matrices}
+    others = [one for one in model.parameters() if id(one) not in theirs]
+    return [Muon(matrices, rate, weight_decay=WEIGHT_DECAY), torch.optim.AdamW(others, rate, BETAS, weight_decay=0.0)]
 
 
 def rate_at(share, options):
@@ -138,7 +144,7 @@ def loss_of(model, ids, labels, owners):
     return functional.cross_entropy(logits.float(), targets[learnt], reduction="sum"), int(learnt.sum())
 
 
-def step(model, optimizer, batch, part, mixed):
+def step(model, optimizers, batch, part, mixed):
     """One step over a batch in parts; gives the mean loss and the tokens learnt."""
     ids, labels, owners = batch
     wanted = int((labels[:, 1:] != IGNORE).sum())
@@ -150,25 +156,26 @@ def step(model, optimizer, batch, part, mixed):
         (loss / max(wanted, 1)).backward()
         total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return total / max(wanted, 1), wanted
 
 
-def write_checkpoint(path, model, optimizer, stream, state):
+def write_checkpoint(path, model, optimizers, stream, state):
     """Written beside, then moved: a cut never leaves half a checkpoint."""
     saved = {
-        "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+        "model": model.state_dict(), "optimizers": [one.state_dict() for one in optimizers],
         "firsts": stream.firsts, **state,
     }
     torch.save(saved, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
-def save_model(model, tokenizer, out):
+def save_model(model, tokenizer, shape, out):
     """Hugging Face's layout, weights in bf16."""
     out.mkdir(parents=True, exist_ok=True)
-    whole = make_model(tokenizer)
+    whole = make_model(tokenizer, shape)
     whole.load_state_dict(model.state_dict())
     whole.to(torch.bfloat16).save_pretrained(out)
     save_tokenizer(tokenizer, out, CONTEXT)
@@ -189,77 +196,102 @@ def main():
     torch.manual_seed(options.seed)
     device = pick_device(options.device)
     mixed = has_bf16(device)
-    part = options.part or (options.rows if device.type == "cuda" else 2)
     tokenizer = load_tokenizer(options)
-    model = make_model(tokenizer).to(device)
-    optimizer = optimizer_of(model, options.rate)
-    state, firsts = {"tokens": 0, "seconds": 0.0, "steps": 0}, None
+    model = make_model(tokenizer, options.shape).to(device)
+    optimizers = optimizers_of(model, options.rate)
+    state, firsts = {"tokens": 0, "learnt": 0, "seconds": 0.0, "steps": 0}, None
     checkpoint = options.run / "checkpoint.pt"
     if options.resume and checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, kept in zip(optimizers, saved["optimizers"]):
+            optimizer.load_state_dict(kept)
         state, firsts = {key: saved[key] for key in state}, saved["firsts"]
     print(
         f"{model.num_parameters() / 1e6:.2f} M parameters on {device}, {'bf16' if mixed else 'f32'}, "
-        f"{options.rows} x {CONTEXT} tokens a step, from {state['tokens'] / 1e6:.1f} M tokens",
+        f"{options.batch} tokens a step, from {state['tokens'] / 1e6:.1f} M tokens",
         flush=True,
     )
-    stream = Stream(tokenizer, CONTEXT, options.seed, options.workers, firsts)
-    try:
-        train(model, optimizer, stream, options, state, part, mixed, checkpoint, device)
-    finally:
-        stream.close()
-    save_model(model, tokenizer, options.out)
+    if options.compile:
+        model.model.compile(dynamic=False)
+    run = Run(options, model, optimizers, tokenizer, state, firsts, mixed, checkpoint, device)
+    for until, easy, context in STAGES:
+        if run.share() < until:
+            run.stage(until, easy, context)
+    save_model(model, tokenizer, options.shape, options.out)
     print(f"written to {options.out}", flush=True)
 
 
-def train(model, optimizer, stream, options, state, part, mixed, checkpoint, device):
-    if options.compile:
-        model.model.compile()
-    log = (options.run / "log.jsonl").open("a" if options.resume else "w")
-    losses, reported, kept = [], time.monotonic(), time.monotonic()
-    since = 0
-    while (share := share_of(state, options)) < 1:
-        begun = time.monotonic()
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(share, options)
-        loss, _ = step(model, optimizer, batch_of(stream, options.rows, device), part, mixed)
-        losses.append(loss)
-        state["steps"] += 1
-        state["tokens"] += options.rows * CONTEXT
-        since += options.rows * CONTEXT
-        now = time.monotonic()
-        state["seconds"] += now - begun
-        if now - reported > REPORT_SECONDS:
-            report(losses, since / (now - reported), share_of(state, options), state, log)
-            losses, reported, since = [], now, 0
-        if now - kept > CHECKPOINT_SECONDS:
-            write_checkpoint(checkpoint, model, optimizer, stream, state)
-            kept = now
-    write_checkpoint(checkpoint, model, optimizer, stream, state)
-    if losses:
-        report(losses, since / max(time.monotonic() - reported, 1e-9), 1.0, state, log)
+@dataclass
+class Run:
+    """A run with all that it needs to go on."""
 
+    options: argparse.Namespace
+    model: Qwen3ForCausalLM
+    optimizers: list
+    tokenizer: Tokenizer
+    state: dict
+    firsts: list
+    mixed: bool
+    checkpoint: Path
+    device: torch.device
 
-def share_of(state, options):
-    minutes = state["seconds"] / 60 / options.minutes if options.minutes else 0
-    return max(state["tokens"] / options.tokens, minutes)
+    def share(self):
+        """How much of the run is over."""
+        minutes = self.state["seconds"] / 60 / self.options.minutes if self.options.minutes else 0
+        return max(self.state["tokens"] / self.options.tokens, minutes)
 
+    def stage(self, until, easy, context):
+        """Trains until this share of the run is over."""
+        options = self.options
+        stream = Stream(self.tokenizer, context, options.seed, options.workers, self.firsts, easy)
+        try:
+            self.steps(stream, until, context)
+        finally:
+            self.firsts = stream.firsts
+            stream.close()
 
-def report(losses, speed, share, state, log):
-    row = {
-        "step": state["steps"], "tokens": state["tokens"], "seconds": round(state["seconds"]),
-        "loss": round(sum(losses) / len(losses), 4), "tokens_per_second": round(speed),
-    }
-    left = state["seconds"] / max(share, 1e-9) * (1 - share)
-    print(
-        f"{share:6.1%}  step {row['step']}  {row['tokens'] / 1e6:.2f} M tokens  loss {row['loss']:.4f}  "
-        f"{row['tokens_per_second']} tokens/s  {left / 60:.0f} min left",
-        flush=True,
-    )
-    log.write(json.dumps(row) + "\n")
-    log.flush()
+    def steps(self, stream, until, context):
+        rows = max(1, self.options.batch // context)
+        part = max(1, self.options.part // context) if self.options.part else rows
+        losses, since = [], 0
+        reported = kept = begun = time.monotonic()
+        while (share := self.share()) < until:
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate_at(share, self.options)
+            loss, learnt = step(self.model, self.optimizers, batch_of(stream, rows, self.device), part, self.mixed)
+            losses.append(loss)
+            since += rows * context
+            now = time.monotonic()
+            self.count(rows * context, learnt, now - begun)
+            begun = now
+            if now - reported > REPORT_SECONDS:
+                self.report(losses, since / (now - reported))
+                losses, reported, since = [], now, 0
+            if now - kept > CHECKPOINT_SECONDS:
+                write_checkpoint(self.checkpoint, self.model, self.optimizers, stream, self.state)
+                kept = now
+        write_checkpoint(self.checkpoint, self.model, self.optimizers, stream, self.state)
+
+    def count(self, tokens, learnt, seconds):
+        self.state["steps"] += 1
+        self.state["tokens"] += tokens
+        self.state["learnt"] += learnt
+        self.state["seconds"] += seconds
+
+    def report(self, losses, speed):
+        state, share = self.state, self.share()
+        row = {**state, "seconds": round(state["seconds"]), "loss": round(sum(losses) / len(losses), 4),
+               "tokens_per_second": round(speed)}
+        left = state["seconds"] / max(share, 1e-9) * (1 - share)
+        print(
+            f"{share:6.1%}  step {row['steps']}  {row['tokens'] / 1e6:.2f} M tokens  loss {row['loss']:.4f}  "
+            f"{row['tokens_per_second']} tokens/s  {left / 60:.0f} min left",
+            flush=True,
+        )
+        with (self.options.run / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

@@ -143,18 +143,36 @@ class Pieces(unittest.TestCase):
         for text in ["12.5 + 903", "Grüße, 東京! \n\n x", '{"a": [1, 22]}']:
             self.assertEqual(self.tokenizer.decode(self.tokenizer.encode(text).ids), text)
         vocabulary = self.tokenizer.get_vocab()
-        self.assertEqual(len(vocabulary), 4096)
+        self.assertEqual(len(vocabulary), 2048)
         self.assertFalse([one for one in vocabulary if sum(sign.isdigit() for sign in one) and len(one) > 1])
 
     def test_rows_are_full_and_resume_at_a_dialogue(self):
-        from stream import encode, rows, samples
+        from stream import encode, rows, sample
 
         stream = rows(self.tokenizer, 2048, 7)
         for count, *row in (next(stream) for _ in range(3)):
             self.assertEqual([len(part) for part in row], [2048] * 3)
         _, again, *_ = next(rows(self.tokenizer, 2048, 7, first=count))
-        ids, _ = encode(self.tokenizer, next(samples(make_dialogue(f"7:{count}", easy=True))))
+        ids, _ = encode(self.tokenizer, sample(make_dialogue(f"7:{count}")))
         self.assertEqual(again[: len(ids)], ids)
+
+    def test_a_value_has_the_same_ids_wherever_it_stands(self):
+        for value in ["Oslo", "green helmet", "Kettle of Bremo", "BD-4071", "2028-07-18", "3.5"]:
+            ids = self.tokenizer.encode(value).ids
+            for text in [f"in {value}?", f'{{"place": "{value}"}}', f"It is {value}.", f"{value}, please", f"({value}"]:
+                found = self.tokenizer.encode(text).ids
+                self.assertTrue(any(found[i : i + len(ids)] == ids for i in range(len(found))), text)
+
+    def test_of_an_earlier_turn_all_but_the_first_id_is_learnt(self):
+        from stream import ASSISTANT, IGNORE, encode
+
+        dialogue = next(one for one in map(make_dialogue, range(99)) if len(one.turns) == 2 and one.turns[0].steps)
+        found = pieces(messages(dialogue), dialogue.tools, dialogue.thinking)
+        before = next(i for i, (text, _) in enumerate(found) if text == ASSISTANT)
+        ids, labels = encode(self.tokenizer, found)
+        begin = len(encode(self.tokenizer, found[: before + 1])[0])
+        end = len(encode(self.tokenizer, found[: before + 2])[0])
+        self.assertEqual(labels[begin:end], [IGNORE, *ids[begin + 1 : end]])
 
     def test_workers_share_no_dialogue(self):
         from stream import rows
