@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from kinds import SEGMENT, SLOT
+from results import computed, is_computed
 from values import RANGE, draw, is_open
 
 PHRASES = Path(__file__).parent / "words" / "phrases.txt"
@@ -43,11 +44,18 @@ def fill(template, values):
     return SLOT.sub(lambda slot: speak(values[slot[1]]), template)
 
 
+def draw_for(parameter, rng, held, given):
+    """A value of its source; `of(key)` is one of those that another parameter lists."""
+    if parameter.source.startswith("of("):
+        return rng.choice(given[parameter.source[3:-1]])
+    return draw(parameter.source, rng, held)
+
+
 def draw_apart(parameter, rng, held, taken):
     """A value that no other parameter has, where there are enough."""
     for _ in range(20):
-        value = draw(parameter.source, rng, held)
-        if parameter.type == "boolean" or value not in taken:
+        value = draw_for(parameter, rng, held, taken)
+        if parameter.type == "boolean" or value not in taken.values():
             return value
     return value
 
@@ -67,7 +75,7 @@ def phrase_request(kind, template, rng, held, fixed=None):
     given = {}
     for parameter in kind.parameters:
         if parameter.key in keys and parameter.key not in fixed:
-            given[parameter.key] = draw_apart(parameter, rng, held, list(given.values()))
+            given[parameter.key] = draw_apart(parameter, rng, held, given)
     return fill(text, {**given, **fixed}), given
 
 
@@ -78,34 +86,15 @@ def lower(text):
     return text if keep else text[0].lower() + text[1:]
 
 
-def computed(source, given):
-    """Results that follow from the arguments."""
-    word, _, keys = source.rstrip(")").partition("(")
-    values = [given.get(key) for key in keys.split(",")]
-    if word == "calc":
-        return number(eval(values[0], {"__builtins__": {}}))  # noqa: S307 (our own sums)
-    if word == "share":
-        return number(values[0] * values[1] / 100)
-    return min(values[0]) if word == "first" else None
-
-
-def number(value):
-    value = round(value, 4)
-    return int(value) if value == int(value) else value
 
 
 def result_of(kind, given, rng, held):
-    """What a tool returns: its fields by name."""
-    fields = {}
-    for name, source in kind.gives:
-        word = source.partition("(")[0]
-        if word in ("calc", "share", "first"):
-            fields[name] = computed(source, given)
-        else:
-            fields[name] = draw(source, rng, held)
-    if kind.gives[0][1].startswith("first") and given.get("descending"):
-        fields[kind.gives[0][0]] = max(given["numbers"])
-    return fields
+    """What a tool returns: its fields by name. What follows from arguments and other fields is computed last."""
+    drawn = {name: draw(source, rng, held) for name, source in kind.gives if not is_computed(source)}
+    return {
+        name: drawn[name] if name in drawn else computed(source, {**given, **drawn}, rng)
+        for name, source in kind.gives
+    }
 
 
 def wire_result(fields, rng):

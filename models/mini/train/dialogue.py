@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from ask import (
-    aside, draw_error, fill, lower, phrase, phrase_request, result_of, speak, wire_error, wire_result,
+    aside, draw_apart, draw_error, fill, lower, phrase, phrase_request, result_of, speak, wire_error, wire_result,
 )
 from invent import finder, invent
-from kinds import SEGMENT, SLOT, all_kinds
+from kinds import SEGMENT, SLOT, all_kinds, lacking
 from talk import small_talk
 from tools import TRAIN, make_tool
 from values import draw, pool, seeded
 
 TOOLS_MOST = 6
 # Shares of what a turn may be. A turn that cannot be made with the tools at hand becomes `single`.
-SCENARIOS = {"single": 34, "several": 14, "steps": 16, "error": 12, "none": 12, "talk": 7, "more": 5}
+SCENARIOS = {
+    "single": 34, "several": 14, "steps": 16, "error": 12, "none": 12, "talk": 7, "more": 5, "missing": 8,
+    "given": 0,  # only after `missing`
+}
 # How many turns. The long ones teach positions that the others never reach.
 TURNS = {1: 58, 2: 27, 3: 10, 6: 5}
 
@@ -82,7 +85,7 @@ class Scene:
 
     def __init__(self, rng, split, stratum, easy):
         self.rng, self.split, self.stratum = rng, split, stratum
-        self.tools, self.chain, self.before = [], None, None
+        self.tools, self.chain, self.before, self.asked = [], None, None, None
         count = rng.choice([1, 2] if easy else [1, 2, 2, 3, 3, 4, 5, TOOLS_MOST])
         if rng.random() < 0.3:
             self.chain = self.draw_chain()
@@ -263,12 +266,36 @@ class Scene:
         return Turn("more", text, [self.step([request])], "I have the result.", self.tell(request),
                     [self.key_value(request)])
 
+    def missing(self):
+        """Leaves out a required argument: the right answer asks for it."""
+        able = [tool for tool in self.tools if tool.kind.lacks]
+        if not able:
+            return None
+        tool = self.rng.choice(able)
+        key, template = lacking(self.rng.choice(tool.kind.lacks))
+        text, given = phrase_request(tool.kind, template, self.rng, self.split.values)
+        self.asked = (tool, key, given)
+        name = tool.names[key]
+        answer = phrase("asking", self.rng, self.split.phrasings).format(name=name)
+        return Turn("missing", self.wrap(text), [], f"{name} is missing for {tool.name}.", answer, [name])
+
+    def given(self):
+        """Says what the model has asked for."""
+        (tool, key, before), self.asked = self.asked, None
+        value = draw_apart(tool.kind.parameter(key), self.rng, self.split.values, before)
+        text = phrase("telling", self.rng, self.split.phrasings).format(value=speak(value))
+        request = self.answered(tool, text, {**before, key: value})
+        step = self.step([request])
+        return Turn("given", text, [step], "I have the result.", self.tell(request), [self.key_value(request)])
+
     def turn(self):
         scenario = weighted(self.rng, SCENARIOS)
         if self.chain and scenario in ("single", "several") and self.rng.random() < 0.5:
             scenario = "steps"
         if self.before and self.before.tool.kind.more and self.rng.random() < 0.6:
             scenario = "more"
+        if self.asked:
+            scenario = "given"
         turn = getattr(self, scenario)()
         if scenario != "more" and (turn is None or scenario != "single"):
             self.before = None

@@ -95,6 +95,10 @@ def invent(rng, held=False, verb=None, noun=None):
     rng.shuffle(extras)
     plain = sentence(verb, spoken, extras)
     parameters = [which, *(parameter for parameter, _ in extras)]
+    lacks = [
+        f"{one.key}: {sentence(verb.capitalize(), spoken, [row for row in extras if row[0] is not one])}."
+        for one, _ in extras if one.required
+    ]
     returned = rng.sample(RESULTS, rng.choice([1, 1, 2]))
     field, _, first = returned[0]
     return Kind(
@@ -112,6 +116,7 @@ def invent(rng, held=False, verb=None, noun=None):
             f"It is time to {plain}.",
             f"Somebody should {plain}.",
         ],
+        lacks=lacks,
         tells=[
             f"Done; the {first} is {{{field}}}.",
             f"The {noun} is done, with {first} {{{field}}}.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from values import choices, json_type
 
 HERE = Path(__file__).parent / "kinds"
-LISTS = {"asks", "tells", "more"}
+LISTS = {"asks", "tells", "more", "lacks"}
 SEGMENT = re.compile(r"\[(\w+): ([^\]]*)\]")
 SLOT = re.compile(r"\{(\w+)\}")
 
@@ -49,6 +49,7 @@ class Kind:
     asks: list = field(default_factory=list)
     tells: list = field(default_factory=list)
     more: list = field(default_factory=list)
+    lacks: list = field(default_factory=list)
     fails: list = field(default_factory=list)
 
     def of(self, part, held):
@@ -60,6 +61,12 @@ class Kind:
 
     def parameter(self, key):
         return next(one for one in self.parameters if one.key == key)
+
+
+def lacking(line):
+    """The key that a line of `lacks` leaves out, and its request."""
+    key, _, template = line.partition(": ")
+    return key, template
 
 
 def slots(template):

@@ -30,8 +30,10 @@ CITIES, FIRST, LAST = pool("cities"), pool("first"), pool("last")
 THINGS, ADJECTIVES, FOODS = pool("things"), pool("adjectives"), pool("foods")
 CHORES, TOPICS, SYLLABLES = pool("chores"), pool("topics"), pool("syllables")
 
+# One of each in metres. None so small that a conversion needs an exponent.
+METRES = {"metres": 1, "feet": 0.3048, "kilometres": 1000, "miles": 1609.344, "yards": 0.9144}
 CLOSED = {
-    "unit": "metres feet kilometres miles litres gallons grams ounces kilograms pounds inches centimetres".split(),
+    "unit": list(METRES),
     "currency": "EUR USD GBP JPY CHF SEK NOK DKK PLN CZK INR BRL CAD AUD".split(),
     "weekday": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(),
     "language": "French Spanish German Italian Polish Dutch Turkish Finnish Swedish Greek Czech Danish".split(),

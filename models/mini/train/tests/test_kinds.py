@@ -4,7 +4,7 @@ import unittest
 
 from ask import phrases
 from invent import OBJECTS, VERBS
-from kinds import SLOT, all_kinds, slots
+from kinds import SLOT, all_kinds, lacking, slots
 from values import CLOSED, OPEN, draw, is_held, is_open, seeded
 
 
@@ -24,6 +24,19 @@ class Kinds(unittest.TestCase):
                 with self.subTest(kind=kind.name, template=template):
                     self.assertLessEqual(needed, always)
                     self.assertLessEqual(always | optional, keys)
+                    self.assertFalse(optional & needed)
+
+    def test_a_request_that_lacks_something_lacks_one_required_key(self):
+        every = all_kinds()
+        self.assertGreater(len([kind for kind in every if kind.lacks]), 50)
+        for kind in every:
+            needed = {one.key for one in kind.parameters if one.required}
+            for line in kind.lacks:
+                key, template = lacking(line)
+                always, optional = slots(template)
+                with self.subTest(kind=kind.name, line=line):
+                    self.assertIn(key, needed)
+                    self.assertEqual(always, needed - {key})
                     self.assertFalse(optional & needed)
 
     def test_every_answer_holds_the_first_result(self):
