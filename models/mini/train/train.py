@@ -26,7 +26,7 @@ CONTEXT = 2048
 SHAPES = {"small": (4, 192, 512, 4, 2, 32), "large": (8, 256, 768, 4, 2, 64)}
 # Until which share of a run, whether the dialogues are easy (one turn, one or two tools: copying is learnt sooner
 # where there is little to choose from), and ids in a row. Short rows waste less on what a sample does not see.
-STAGES = [(0.65, True, 448), (0.97, False, 704), (1.0, False, CONTEXT)]
+STAGES = [(0.55, True, 448), (0.97, False, 704), (1.0, False, CONTEXT)]
 WEIGHT_DECAY, BETAS, CLIP = 0.1, (0.9, 0.95), 1.0
 # The rate ends at this share of its peak.
 FLOOR = 0.05
