@@ -26,6 +26,8 @@ pub trait Doors: Send + Sync {
     fn ended(&self, request: RequestId, outcome: Outcome, retry_after_ms: Option<u32>);
     /// A worker confirmed, this long after it was told, that it let go of what was cancelled.
     fn let_go(&self, after: Duration);
+    /// Models of live workers with their card hash, whenever a node has come or gone.
+    fn models(&self, live: Vec<(String, u64)>);
     /// The gateway has restarted: every open request is lost.
     fn all_lost(&self);
 }
@@ -66,6 +68,7 @@ impl Ports<Gateway> for GatewayPorts {
                 self.doors.ended(request, outcome, retry_after_ms);
             }
             Effect::LetGo { after_us } => self.doors.let_go(Duration::from_micros(after_us)),
+            Effect::Models(models) => self.doors.models(models),
             Effect::Probe(node) => self.post.probe(node, me.clone(), Input::Gone),
             Effect::Fact(fact) => trail::tell(self.post.me(), &fact),
             Effect::Drained => self.drained.notify_one(),

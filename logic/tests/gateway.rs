@@ -18,13 +18,7 @@ const DEADLINE_US: u64 = 600_000_000;
 
 #[test]
 fn a_request_that_killed_two_workers_and_finds_none_empty_ends_though_it_has_output() {
-    let mut gateway = Gateway::new(Config {
-        me: node("g"),
-        open_max: 8,
-        patience_us: PATIENCE_US,
-        migrations_max: 3,
-        admin: String::new(),
-    });
+    let mut gateway = gateway();
     let mut bench = Bench {
         now: Micros(1_000_000),
         gateway: &mut gateway,
@@ -62,6 +56,39 @@ fn a_request_that_killed_two_workers_and_finds_none_empty_ends_though_it_has_out
     );
 }
 
+#[test]
+fn models_are_told_when_workers_come_and_go_and_not_with_every_beat() {
+    let mut gateway = gateway();
+    let mut bench = Bench {
+        gateway: &mut gateway,
+        now: Micros(1),
+    };
+    let told = |out: &[Effect]| -> Vec<Vec<(String, u64)>> {
+        let models = out.iter().filter_map(|effect| match effect {
+            Effect::Models(models) => Some(models.clone()),
+            _ => None,
+        });
+        models.collect()
+    };
+    let one = vec![("m".to_owned(), 7)];
+    let (first, second) = (node("d1"), node("d2"));
+    assert_eq!(told(&bench.beat(first)), std::slice::from_ref(&one));
+    assert_eq!(told(&bench.beat(first)), [] as [Vec<_>; 0]);
+    assert_eq!(told(&bench.beat(second)), std::slice::from_ref(&one));
+    assert_eq!(told(&bench.input(Input::Gone(first))), [one]);
+    assert_eq!(told(&bench.input(Input::Gone(second))), [vec![]]);
+}
+
+fn gateway() -> Gateway {
+    Gateway::new(Config {
+        me: node("g"),
+        open_max: 8,
+        patience_us: PATIENCE_US,
+        migrations_max: 3,
+        admin: String::new(),
+    })
+}
+
 struct Bench<'a> {
     gateway: &'a mut Gateway,
     now: Micros,
@@ -90,7 +117,7 @@ impl Bench<'_> {
         self.input(Input::Letter(meta, message.into()))
     }
 
-    fn beat(&mut self, from: NodeRef) {
+    fn beat(&mut self, from: NodeRef) -> Vec<Effect> {
         let beat = Beat {
             roles: Roles::only(Role::Decode),
             model: "m".to_owned(),
@@ -102,7 +129,7 @@ impl Bench<'_> {
             unreachable: Vec::new(),
             admin: String::new(),
         };
-        self.input(Input::Letter(Meta::node(from, NodeRef::NONE), beat.into()));
+        self.input(Input::Letter(Meta::node(from, NodeRef::NONE), beat.into()))
     }
 
     /// A router answers every attempt that no worker has room, until the request has its outcome.

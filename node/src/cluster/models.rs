@@ -8,20 +8,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use actors::{ShellMsg, gateway::GatewayRef};
 use bus_schemas::subjects::Subjects;
 use engine::{card::CardFiles, text::TextModel};
 use gateway::backend::ModelEntry;
 use nats::Bus;
-use ractor::rpc::CallResult;
 use tokio::sync::watch;
 
 use super::cards;
 
-/// Between two looks at which models live.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A look that takes longer says nothing.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A card that could not be fetched is tried again after this.
 const FETCH_AGAIN: Duration = Duration::from_secs(2);
 
@@ -37,6 +31,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Models {
     known: Mutex<BTreeMap<String, Known>>,
+    /// Those that live, with their card, as the gateway last said.
+    live: watch::Sender<Vec<(String, u64)>>,
 }
 
 impl Models {
@@ -74,7 +70,15 @@ impl Models {
             created,
         };
         self.lock().insert(name.to_owned(), known);
+        // it may live already
+        self.mark(&self.live.borrow());
         Ok(())
+    }
+
+    /// The gateway says which live.
+    pub(super) fn live(&self, live: Vec<(String, u64)>) {
+        self.mark(&live);
+        self.live.send_replace(live);
     }
 
     /// Marks which live, and says which are not known yet.
@@ -90,37 +94,21 @@ impl Models {
     }
 }
 
-/// Keeps the models up to date until the gateway is gone.
-pub(super) async fn watch_models(
-    models: Arc<Models>,
-    bus: Arc<dyn Bus>,
-    subjects: Subjects,
-    gateway: watch::Receiver<Option<GatewayRef>>,
-) {
-    let mut failed: BTreeMap<u64, tokio::time::Instant> = BTreeMap::new();
+/// Learns the models that live and are not known yet, as the gateway tells of them.
+pub(super) async fn learn_models(models: Arc<Models>, bus: Arc<dyn Bus>, subjects: Subjects) {
+    let mut told = models.live.subscribe();
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if gateway.has_changed().is_err() {
-            return;
-        }
-        let Some(shell) = gateway.borrow().clone() else {
-            continue;
-        };
-        let answer = shell.call(ShellMsg::Snapshot, Some(LOOK_TIMEOUT)).await;
-        let Ok(CallResult::Success(snapshot)) = answer else {
-            continue;
-        };
-        for (name, card) in models.mark(&snapshot.models) {
-            if failed
-                .get(&card)
-                .is_some_and(|at| at.elapsed() < FETCH_AGAIN)
-            {
-                continue;
-            }
+        let live = told.borrow_and_update().clone();
+        let mut failed = false;
+        for (name, card) in models.mark(&live) {
             if let Err(error) = learn(&models, &bus, &subjects, &name, card).await {
                 tracing::warn!(model = name, %error, "cannot get the model's card from its workers");
-                failed.insert(card, tokio::time::Instant::now());
+                failed = true;
             }
+        }
+        tokio::select! {
+            changed = told.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(FETCH_AGAIN), if failed => {}
         }
     }
 }

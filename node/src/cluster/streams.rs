@@ -154,7 +154,12 @@ impl actors::gateway::Doors for Streams {
         metrics::histogram!("thalamus_cancel_to_free_seconds").record(after);
     }
 
+    fn models(&self, live: Vec<(String, u64)>) {
+        self.models.live(live);
+    }
+
     fn all_lost(&self) {
+        self.models.live(Vec::new());
         let lost: Vec<_> = std::mem::take(&mut *self.lock()).into_values().collect();
         for sender in lost {
             let outcome = Outcome::Failed(FailReason::WorkerLost);

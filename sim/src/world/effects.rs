@@ -41,7 +41,9 @@ impl World {
             }
             gateway::Effect::Probe(node) => self.probe(me, node),
             gateway::Effect::Fact(fact) => self.fact(&fact),
-            gateway::Effect::LetGo { .. } | gateway::Effect::Drained => {}
+            gateway::Effect::Models(_)
+            | gateway::Effect::LetGo { .. }
+            | gateway::Effect::Drained => {}
         }
     }
 

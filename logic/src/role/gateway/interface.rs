@@ -80,6 +80,8 @@ pub enum Effect {
     },
     /// Ask that node's subject whether anybody is there.
     Probe(NodeRef),
+    /// Models of live workers, with their card hash, sorted, without repeats: they have changed.
+    Models(Vec<(String, u64)>),
     /// Something that a person may want to follow.
     Fact(Fact),
     /// The last request ended after `Drain`.

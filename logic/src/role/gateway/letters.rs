@@ -64,9 +64,12 @@ impl Gateway {
     }
 
     fn heard(&mut self, now: Micros, from: NodeRef, beat: Beat, out: &mut Vec<Effect>) {
+        let has_model = !beat.model.is_empty();
         match self.members.observe(now, from, beat) {
+            // this tells the models too
             Observed::Restarted(old) => self.node_lost(now, old, out),
             Observed::Stale => self.counters.stale += 1,
+            Observed::New if has_model => self.tell_models(out),
             Observed::New | Observed::Renewed => {}
         }
     }

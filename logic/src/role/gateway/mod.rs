@@ -170,7 +170,21 @@ impl Gateway {
     }
 
     /// A node is gone: what it owned goes on elsewhere.
+    fn models(&self) -> Vec<(String, u64)> {
+        let workers = self.members.iter().filter(|m| !m.beat.model.is_empty());
+        let models: BTreeSet<_> = workers
+            .map(|m| (m.beat.model.clone(), m.beat.card))
+            .collect();
+        models.into_iter().collect()
+    }
+
+    /// Tells which models live, after the coming or going of a node that has one.
+    fn tell_models(&self, out: &mut Vec<Effect>) {
+        out.push(Effect::Models(self.models()));
+    }
+
     fn node_lost(&mut self, now: Micros, node: NodeRef, out: &mut Vec<Effect>) {
+        self.tell_models(out);
         self.cancels.retain(|key, _| key.3 != node);
         let orphans: Vec<RequestId> = self
             .open
@@ -326,19 +340,11 @@ impl Core for Gateway {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut models: Vec<(String, u64)> = self
-            .members
-            .iter()
-            .filter(|m| !m.beat.model.is_empty())
-            .map(|m| (m.beat.model.clone(), m.beat.card))
-            .collect();
-        models.sort();
-        models.dedup();
         Snapshot {
             open: self.open.values().map(Open::view).collect(),
             cancels: self.cancels.len(),
             nodes: self.members.iter().cloned().collect(),
-            models,
+            models: self.models(),
             counters: self.counters,
             intake: self.intake,
         }

@@ -23,7 +23,7 @@ use super::{
         cards,
         load::LoadedModel,
         meter,
-        models::watch_models,
+        models::learn_models,
         runtime::{random_key, random_word},
         streams::{Shared, Streams},
     },
@@ -113,13 +113,8 @@ impl Process {
         };
         self.supervised
             .push(Supervised::start(Box::new(role)).await?);
-        let looking = watch_models(
-            self.models.clone(),
-            self.bus.clone(),
-            self.subjects.clone(),
-            watch.clone(),
-        );
-        self.tasks.spawn(looking);
+        let learning = learn_models(self.models.clone(), self.bus.clone(), self.subjects.clone());
+        self.tasks.spawn(learning);
         self.members.gateways.push((name.to_string(), watch));
         self.drained.push((Roles::only(Role::Gateway), drained));
         self.streams.push(streams.clone());
