@@ -93,6 +93,10 @@ kinds! {
     SnapshotPart = 21, "snapshot-part";
     /// Router to gateway: the owner seems to be gone (a hint).
     Orphaned = 22, "orphaned";
+    /// Decode to router: the chosen prefill worker refused, who else?
+    FindPrefill = 23, "find-prefill";
+    /// Router to decode: that one, or do it yourself.
+    PrefillFound = 24, "prefill-found";
 }
 
 /// Who, about what, and how much time is left. First field of every letter.

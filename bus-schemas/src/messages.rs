@@ -174,6 +174,26 @@ messages! {
         /// Why.
         reason: RefuseReason,
     }
+    /// Decode to router, once per placement: the prefill worker that you chose refused; who else?
+    FindPrefill {
+        /// The promise that is meant.
+        placement: Placement,
+        /// Incarnations not to use: who refused.
+        avoid: Vec<NodeRef>,
+        /// Tokens to be computed or found in a cache.
+        tokens: u32,
+        /// Tokens of output that may follow.
+        output: u32,
+        /// Sequence hashes of the whole blocks of those tokens.
+        hashes: Vec<u64>,
+    }
+    /// Router to decode: ask that one, or do it yourself.
+    PrefillFound {
+        /// Answers which `FindPrefill`.
+        placement: Placement,
+        /// Who shall prefill; none means the decode worker does it itself.
+        prefill: Option<NodeRef>,
+    }
     /// Prefill to decode: these blocks are ready to be taken. Repeated until released or the ticket ends.
     Offer {
         /// Under which ticket.

@@ -2,6 +2,8 @@
 
 #[path = "router/bench.rs"]
 mod bench;
+#[path = "router/finding.rs"]
+mod finding;
 #[path = "router/picture.rs"]
 mod picture;
 #[path = "router/placing.rs"]

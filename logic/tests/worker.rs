@@ -6,3 +6,5 @@ mod bench;
 mod helper;
 #[path = "worker/poison.rs"]
 mod poison;
+#[path = "worker/refused.rs"]
+mod refused;

@@ -60,6 +60,8 @@ pub struct Report {
     pub broken: usize,
     /// Blocks moved between workers.
     pub blocks_taken: u64,
+    /// Prefills asked of a second worker because the first refused.
+    pub asked_again: u64,
     /// Choices preempted.
     pub preemptions: u64,
     /// Owners that a gateway took for lost.
@@ -301,6 +303,7 @@ fn report(seed: u64, world: &World, specs: &[RequestSpec]) -> Report {
         otherwise: 0,
         broken: 0,
         blocks_taken: 0,
+        asked_again: 0,
         preemptions: 0,
         owners_lost: world
             .gateways()
@@ -316,6 +319,7 @@ fn report(seed: u64, world: &World, specs: &[RequestSpec]) -> Report {
     for worker in world.workers() {
         let name = worker.me.node;
         report.blocks_taken += worker.counters.blocks_taken;
+        report.asked_again += worker.counters.asked_again;
         report.preemptions += worker.counters.preemptions;
         report.let_go += worker.counters.let_go;
         let counts = worker.audit.counts;

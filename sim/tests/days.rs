@@ -10,6 +10,7 @@ fn every_request_and_every_block_comes_to_one_end() {
     let mut completed = 0;
     let mut taken = 0;
     let mut preempted = 0;
+    let mut asked_again = 0;
     for seed in 0..SEEDS {
         let report = live(seed, None);
         assert!(
@@ -20,6 +21,7 @@ fn every_request_and_every_block_comes_to_one_end() {
         completed += report.completed;
         taken += report.blocks_taken;
         preempted += report.preemptions;
+        asked_again += report.asked_again;
     }
     assert!(
         completed > 1000,
@@ -30,6 +32,7 @@ fn every_request_and_every_block_comes_to_one_end() {
         preempted > 50,
         "only {preempted} preemptions in {SEEDS} days"
     );
+    assert!(asked_again > 0, "no second prefill worker was ever asked");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use bus_schemas::{
     Attempt, ChoiceEnd, EndReason, Epoch, Item, Kind, Meta, NodeId, NodeRef, Placement, Record,
     RefuseReason, RequestId, RequestSpec, Roles, Sampling, Stops, Ticket, Trace,
     messages::{
-        Abort, Admit, AnyMessage, AskTokens, Beat, Bound, Cancel, Change, Confirm, Intake, Load,
-        Notice, Offer, Orphaned, Pass, Prefill, PrefillRefused, Promised, Refused, Rejected,
-        Release, Released, Reserve, SlotRef, SnapshotAsk, SnapshotPart, Stream, Tokens, Unknown,
+        Abort, Admit, AnyMessage, AskTokens, Beat, Bound, Cancel, Change, Confirm, FindPrefill,
+        Intake, Load, Notice, Offer, Orphaned, Pass, Prefill, PrefillFound, PrefillRefused,
+        Promised, Refused, Rejected, Release, Released, Reserve, SlotRef, SnapshotAsk,
+        SnapshotPart, Stream, Tokens, Unknown,
     },
 };
 
@@ -38,6 +39,8 @@ pub(crate) fn body(kind: Kind) -> AnyMessage {
         Kind::Tokens | Kind::AskTokens | Kind::Confirm | Kind::Unknown => delivering(kind),
         Kind::Prefill
         | Kind::PrefillRefused
+        | Kind::FindPrefill
+        | Kind::PrefillFound
         | Kind::Offer
         | Kind::Release
         | Kind::Released
@@ -129,6 +132,19 @@ fn moving(kind: Kind) -> AnyMessage {
         Kind::PrefillRefused => PrefillRefused {
             ticket,
             reason: RefuseReason::Expired,
+        }
+        .into(),
+        Kind::FindPrefill => FindPrefill {
+            placement: Placement(2),
+            avoid: vec![node("prefill-1", 7)],
+            tokens: 100,
+            output: 200,
+            hashes: vec![0x0102_0304_0506_0708, 9],
+        }
+        .into(),
+        Kind::PrefillFound => PrefillFound {
+            placement: Placement(2),
+            prefill: Some(node("prefill-2", 8)),
         }
         .into(),
         Kind::Offer => Offer {

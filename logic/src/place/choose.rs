@@ -85,15 +85,28 @@ impl Ask<'_> {
 /// Chooses among nodes of one pool, which are in the order of their names; none if none can take it.
 #[must_use]
 pub fn choose(nodes: &[Candidate], ask: &Ask<'_>) -> Option<Choice> {
+    choose_for(nodes, None, ask)
+}
+
+/// Chooses who prefills for an owner that has promised already: another node, or none where it does so itself.
+#[must_use]
+pub fn choose_prefill(nodes: &[Candidate], decode: NodeRef, ask: &Ask<'_>) -> Option<Choice> {
+    choose_for(nodes, Some(decode), ask)
+}
+
+fn choose_for(nodes: &[Candidate], owner: Option<NodeRef>, ask: &Ask<'_>) -> Option<Choice> {
     let usable: Vec<Entry<'_>> = entries(nodes, ask)
         .filter(|e| ask.may_use(e.node))
         .collect();
-    let idle = |e: &Entry<'_>| !ask.alone || e.busy == (0, 0);
+    let may_own = |e: &Entry<'_>| match owner {
+        Some(owner) => e.node.me == owner,
+        None => e.node.decode && (!ask.alone || e.busy == (0, 0)),
+    };
     let only = |role: &dyn Fn(&Entry<'_>) -> bool| -> Vec<Entry<'_>> {
         usable.iter().filter(|e| role(e)).copied().collect()
     };
     let prefills = only(&|e| e.node.prefill && !ask.alone);
-    let decodes = short_list(only(&|e| e.node.decode && idle(e)), ask);
+    let decodes = short_list(only(&may_own), ask);
     let waiting = mean_waiting(if prefills.is_empty() {
         &decodes
     } else {

@@ -9,6 +9,6 @@ mod index;
 mod keyed;
 mod run;
 
-pub use choose::{Ask, Candidate, Choice, Explanation, choose};
+pub use choose::{Ask, Candidate, Choice, Explanation, choose, choose_prefill};
 pub use cost::{Cost, NodeLoad, Prompt};
 pub use index::KvIndex;

@@ -381,6 +381,7 @@ pub(super) fn counters(c: &worker::Counters) -> impl Iterator<Item = (&'static s
         ("blocks_taken", c.blocks_taken),
         ("blocks_offered", c.blocks_offered),
         ("fallbacks", c.fallbacks),
+        ("asked_again", c.asked_again),
         ("let_go", c.let_go),
         ("stale", c.stale),
         ("step_failures", c.step_failures),

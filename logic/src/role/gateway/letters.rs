@@ -53,6 +53,8 @@ impl Gateway {
             | AnyMessage::Confirm(_)
             | AnyMessage::Prefill(_)
             | AnyMessage::PrefillRefused(_)
+            | AnyMessage::FindPrefill(_)
+            | AnyMessage::PrefillFound(_)
             | AnyMessage::Offer(_)
             | AnyMessage::Release(_)
             | AnyMessage::Released(_)

@@ -91,6 +91,22 @@ impl Bookings {
         );
     }
 
+    /// Another one gets the prompt; how long it is remembered stays as it was.
+    pub(super) fn move_prompt(&mut self, key: BookingKey, prefill: NodeRef, prompt_tokens: u32) {
+        let Some((_, booking)) = self.rows.get_mut(&key) else {
+            return;
+        };
+        let old = *booking;
+        (booking.prefill, booking.prompt_tokens) = (prefill, prompt_tokens);
+        let part = Sum {
+            prompt_tokens: u64::from(old.prompt_tokens),
+            ..Sum::default()
+        };
+        self.subtract(old.prefill, part);
+        self.sums.entry(prefill).or_default().prompt_tokens += u64::from(prompt_tokens);
+        self.changed.insert(prefill);
+    }
+
     fn subtract(&mut self, node: NodeRef, part: Sum) {
         let Some(sum) = self.sums.get_mut(&node) else {
             return;
@@ -189,6 +205,18 @@ mod tests {
         assert_eq!((helper.booked, helper.booked_tokens), (0, 100));
         bookings.forget(node("p"));
         assert_eq!(bookings.load(node("d"), Load::default()).booked, 0);
+    }
+
+    #[test]
+    fn a_prompt_moves_from_one_helper_to_another() {
+        let mut bookings = Bookings::default();
+        bookings.insert(NOW, key(1), booking());
+        bookings.move_prompt(key(1), node("q"), 60);
+        bookings.move_prompt(key(2), node("q"), 60);
+        let tokens = |name| bookings.load(node(name), Load::default()).booked_tokens;
+        assert_eq!((tokens("p"), tokens("q")), (0, 60));
+        bookings.remove(key(1));
+        assert!(bookings.sums.is_empty());
     }
 
     #[test]

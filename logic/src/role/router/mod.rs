@@ -4,6 +4,7 @@
 //! worker refuses what it has no memory for. Start at [`Router::handle`].
 
 mod bookings;
+mod finding;
 mod ledger;
 mod picture;
 mod placing;
@@ -225,6 +226,7 @@ impl Router {
             AnyMessage::Admit(admit) => self.admit(now, meta, admit, out),
             AnyMessage::Promised(promised) => self.promised(&meta, promised.placement),
             AnyMessage::Refused(refused) => self.refused(now, &meta, &refused, out),
+            AnyMessage::FindPrefill(find) => self.find_prefill(now, &meta, &find, out),
             AnyMessage::Rejected(_)
             | AnyMessage::Reserve(_)
             | AnyMessage::Bound(_)
@@ -235,6 +237,7 @@ impl Router {
             | AnyMessage::Unknown(_)
             | AnyMessage::Prefill(_)
             | AnyMessage::PrefillRefused(_)
+            | AnyMessage::PrefillFound(_)
             | AnyMessage::Offer(_)
             | AnyMessage::Release(_)
             | AnyMessage::Released(_)

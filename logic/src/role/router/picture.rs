@@ -19,6 +19,13 @@ use crate::{core::Micros, member::Observed};
 const ASKING_MAX: usize = 16;
 
 impl Router {
+    /// Shows the pools what has been booked since this was last called.
+    pub(super) fn count_bookings(&mut self) {
+        for node in self.bookings.take_changed() {
+            self.pools.book(node, &self.bookings);
+        }
+    }
+
     pub(super) fn heard(&mut self, now: Micros, from: NodeRef, beat: Beat, out: &mut Vec<Effect>) {
         let number = beat.notice;
         let is_worker = beat.roles.has(Role::Decode) || beat.roles.has(Role::Prefill);

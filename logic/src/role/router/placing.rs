@@ -30,7 +30,7 @@ const PLACING_TOKENS_MAX: usize = 1 << 26;
 /// Workers asked about one attempt before it is rejected.
 const TRIES_MAX: u32 = 4;
 /// Incarnations that one admission may exclude: far more owners than a request may lose.
-const AVOID_MAX: usize = 1024;
+pub(super) const AVOID_MAX: usize = 1024;
 
 pub(super) type PlacingKey = (RequestId, Attempt);
 
@@ -153,9 +153,7 @@ impl Router {
     /// Chooses for an attempt and asks the chosen worker, or rejects.
     fn place(&mut self, now: Micros, key: PlacingKey, out: &mut Vec<Effect>) {
         let random = self.draw();
-        for node in self.bookings.take_changed() {
-            self.pools.book(node, &self.bookings);
-        }
+        self.count_bookings();
         let Some(placing) = self.placings.get(&key) else {
             return;
         };

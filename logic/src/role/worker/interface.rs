@@ -178,6 +178,8 @@ pub struct Counters {
     pub blocks_offered: u64,
     /// Remote prefills that ended in prefilling here.
     pub fallbacks: u64,
+    /// Remote prefills asked of a second worker because the first refused.
+    pub asked_again: u64,
     /// Requests given up: gateway lost, cancelled, deadline.
     pub let_go: u64,
     /// Letters that were old, strange or not for us.

@@ -84,6 +84,17 @@ pub(super) struct Taking {
     pub(super) timer: Micros,
 }
 
+/// The question to the router for another prefill worker, asked once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// Not asked.
+    Never,
+    /// Asked; answered by then or not at all.
+    Until(Micros),
+    /// Answered, or waited for in vain.
+    Over,
+}
+
 /// A request here.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -105,6 +116,7 @@ pub(super) struct Job {
     /// The others start from the lead's blocks once it has computed this many tokens.
     pub(super) fork_at: Option<u32>,
     pub(super) leg: Option<Leg>,
+    pub(super) search: Search,
     /// Reserved and not used yet.
     pub(super) spare: Vec<SlotRef>,
     pub(super) cached_tokens: u32,

@@ -3,6 +3,7 @@
 //! Blocks are chosen here, when an offer is taken, and sealed only when the owner says that the read was
 //! valid. Whatever goes wrong, the rest of the prompt is prefilled here.
 
+mod search;
 mod take;
 
 use bus_schemas::{
@@ -254,12 +255,17 @@ impl Worker {
             );
         }
         if end == LegEnd::Failed {
-            self.counters.fallbacks += 1;
-            if let Some(job) = self.jobs.get(&id) {
-                out.push(Effect::Fact(job.fact(now, What::PrefillFailed)));
-            }
-            self.start_here(now, id, out);
+            self.fall_back(now, id, out);
         }
+    }
+
+    /// Nobody else prefills the rest.
+    fn fall_back(&mut self, now: Micros, id: JobId, out: &mut Vec<Effect>) {
+        self.counters.fallbacks += 1;
+        if let Some(job) = self.jobs.get(&id) {
+            out.push(Effect::Fact(job.fact(now, What::PrefillFailed)));
+        }
+        self.start_here(now, id, out);
     }
 
     pub(super) fn leg_ended_by_peer(

@@ -163,8 +163,9 @@ impl Worker {
             AnyMessage::Confirm(confirm) => self.confirm(now, &meta, confirm.placement, out),
             AnyMessage::Prefill(prefill) => self.prefill(now, meta, prefill, out),
             AnyMessage::PrefillRefused(refused) => {
-                self.leg_ended_by_peer(now, refused.ticket, meta.from, out);
+                self.prefill_refused(now, refused.ticket, meta.from, out);
             }
+            AnyMessage::PrefillFound(found) => self.prefill_found(now, &meta, &found, out),
             AnyMessage::Offer(offer) => self.offer(now, meta, offer, out),
             AnyMessage::Release(release) => self.release(now, &meta, &release, out),
             AnyMessage::Released(released) => self.released(now, &meta, &released, out),
@@ -174,6 +175,7 @@ impl Worker {
             }
             AnyMessage::SnapshotAsk(_) => self.send_snapshot(now, meta.from, out),
             AnyMessage::Admit(_)
+            | AnyMessage::FindPrefill(_)
             | AnyMessage::Rejected(_)
             | AnyMessage::Promised(_)
             | AnyMessage::Refused(_)

@@ -11,7 +11,7 @@ use bus_schemas::{
 
 use super::{
     Dest, Effect, Timer, Worker,
-    job::{Job, JobId, JobKey},
+    job::{Job, JobId, JobKey, Search},
     leg::LegEnd,
 };
 use crate::{core::Micros, fact::What};
@@ -210,6 +210,7 @@ impl Worker {
                 self.outbox.entry(job.gateway).or_default().push(stream);
             }
         }
+        self.expire_search(now, id, out);
         self.expire_leg(now, id, out);
         self.schedule_job(now, id);
     }
@@ -229,8 +230,12 @@ impl Worker {
             .leg
             .as_ref()
             .map_or(job.deadline, super::job::Leg::wake_at);
-        self.timers
-            .insert((job.deadline.min(repeat).min(leg), Timer::Job(id)));
+        let search = match job.search {
+            Search::Until(at) => at,
+            Search::Never | Search::Over => job.deadline,
+        };
+        let first = job.deadline.min(repeat).min(leg).min(search);
+        self.timers.insert((first, Timer::Job(id)));
     }
 
     /// Puts what is new in every job into one letter per gateway, unless there was one a moment ago and all of it can wait.

@@ -12,7 +12,7 @@ use bus_schemas::{
 
 use super::super::{
     Worker,
-    job::{Choice, ChoiceState, Job, JobKey},
+    job::{Choice, ChoiceState, Job, JobKey, Search},
     sequence::Sequence,
     stop::StopScan,
 };
@@ -121,6 +121,7 @@ impl Worker {
             lead,
             fork_at: (alive.len() > 1).then_some(prompt_len),
             leg: None,
+            search: Search::Never,
             spare: Vec::new(),
             cached_tokens: 0,
             prefilled_by: None,
