@@ -16,7 +16,7 @@ mod template;
 use std::{fmt, path::Path, sync::Arc};
 
 use bus_schemas::limits::BLOCK_TOKENS;
-use logic::text::Vocabulary;
+use logic::{parse::Format, text::Vocabulary};
 use tokenizers::Tokenizer;
 
 pub use self::{
@@ -167,6 +167,12 @@ impl TextModel {
     #[must_use]
     pub const fn has_chat_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// How the model marks thoughts and calls, if its template knows the markers of a family.
+    #[must_use]
+    pub fn format(&self) -> Option<&'static Format> {
+        self.template.as_ref()?.format()
     }
 
     /// What a worker's core needs of it.

@@ -156,6 +156,7 @@ struct Series {
     cache_hits: Both<Counter>,
     stopped: Both<Counter>,
     full: Both<Counter>,
+    called: Both<Counter>,
     seconds: Seconds,
     standing: Mutex<Standing>,
 }
@@ -257,6 +258,7 @@ impl Series {
             ),
             stopped: finished(Finish::Stop),
             full: finished(Finish::Length),
+            called: finished(Finish::ToolCalls),
             seconds: Seconds::new(model),
             standing: Mutex::default(),
         }
@@ -266,6 +268,12 @@ impl Series {
         self.standing
             .lock()
             .expect("nothing panics while it holds the standing")
+    }
+
+    fn dropped(&self, reason: &'static str, bytes: usize) {
+        let model = self.model.clone();
+        counter!("thalamus_parser_dropped_bytes_total", "model" => model, "reason" => reason)
+            .increment(bytes as u64);
     }
 
     fn failed(&self, error: &ApiError) {
@@ -308,7 +316,12 @@ impl Meter {
                 Event::Delta { choice, tokens, .. } if !tokens.is_empty() => {
                     self.tokens(*choice, tokens.len());
                 }
-                Event::Delta { .. } => {}
+                Event::Delta { .. } | Event::CallBegins { .. } | Event::CallArguments { .. } => {}
+                Event::Dropped { reason, bytes } => self.series.dropped(reason, *bytes),
+                Event::Finish {
+                    reason: Finish::ToolCalls,
+                    ..
+                } => self.series.called.add(1),
                 Event::Finish {
                     reason: Finish::Stop,
                     ..

@@ -3,6 +3,7 @@
 //! Knows names and subject tokens; never asks a worker.
 
 use bus_schemas::subjects::model_token;
+use logic::parse::Format;
 use serde_json::{Value, json};
 
 use crate::{
@@ -64,9 +65,17 @@ pub fn list(models: &[ModelEntry]) -> Value {
     json!({ "object": "list", "data": models.iter().map(entry).collect::<Vec<_>>() })
 }
 
+/// Whether calls of tools and thoughts can be told from its text.
+#[must_use]
+pub fn speaks(model: &ModelEntry) -> (bool, bool) {
+    let told = |has: fn(&Format) -> bool| model.text.format().is_some_and(has);
+    (told(Format::has_calls), told(Format::has_thoughts))
+}
+
 /// The body of `/v1/models/{id}`.
 #[must_use]
 pub fn entry(model: &ModelEntry) -> Value {
+    let (has_calls, has_thoughts) = speaks(model);
     json!({
         "id": model.name,
         "object": "model",
@@ -78,7 +87,8 @@ pub fn entry(model: &ModelEntry) -> Value {
             "chat": model.text.has_chat_template(),
             "stream": true,
             "logprobs": true,
-            "tools": false,
+            "tools": has_calls,
+            "reasoning": has_thoughts,
             "images": false,
         },
         "ready": model.ready,

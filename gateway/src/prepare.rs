@@ -3,15 +3,19 @@
 //! Runs off the async threads. It refuses what cannot fit the model's context; whether a worker has room is
 //! the core's to say.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bus_schemas::{RequestId, RequestSpec, Trace, limits::PROMPT_TOKENS_MAX};
 use engine::text::{ChatInput, TextError, TextModel};
+use logic::parse::{Format, State};
 use uuid::Uuid;
 
 use crate::{
     ask::{self, Ask, ChatAsk, Common, CompletionAsk, Conversation, Parsed, Prompt},
-    assemble::Plan,
+    assemble::{Markup, Plan},
     backend::ModelEntry,
     doors::{Caller, Kind},
     error::ApiError,
@@ -44,6 +48,8 @@ struct Ready {
     ids: Vec<u32>,
     /// Its text, if the answer begins with it.
     echo: Option<String>,
+    /// What the answer begins with.
+    begins: State,
 }
 
 /// Prepares a body.
@@ -69,7 +75,8 @@ pub fn prepare(
         Ask::Completion(ask) => completion_prompts(ask, &model.text)?,
     };
     let specs = specs(kind, ask.common(), &prompts, caller, &model)?;
-    let plan = plan(kind, ask.common(), prompts, &model);
+    let markup = markup(&ask, &prompts, &specs, &model.text);
+    let plan = plan(kind, ask.common(), prompts, markup, &model);
     let style = style(kind, ask.common(), &specs, &model);
     Ok(Prepared {
         specs,
@@ -89,18 +96,27 @@ pub fn conversation_ids(
     add_special: bool,
     text: &TextModel,
 ) -> Result<Vec<u32>, ApiError> {
+    let prompt = conversation_text(conversation, text)?;
+    encode(&prompt, add_special, text, "messages")
+}
+
+/// The prompt that the model's template makes of a conversation.
+fn conversation_text(conversation: &Conversation, text: &TextModel) -> Result<String, ApiError> {
+    let calls = text.format().is_some_and(Format::has_calls);
+    if conversation.offer.tools.is_some() && !calls {
+        let message = "the model's chat template does not teach it calls of a form that is known here; leave tools out";
+        return Err(ApiError {
+            code: "unsupported_parameter",
+            ..ApiError::field("tools", message)
+        });
+    }
     let rendered = text.render_chat(&ChatInput {
         messages: &conversation.messages,
-        tools: None,
+        tools: conversation.offer.tools.as_ref(),
         add_generation_prompt: conversation.add_generation_prompt,
         kwargs: &conversation.kwargs,
     });
-    encode(
-        &rendered.map_err(|error| text_error(&error, "messages"))?,
-        add_special,
-        text,
-        "messages",
-    )
+    rendered.map_err(|error| text_error(&error, "messages"))
 }
 
 /// Ids of a text that may fit the context.
@@ -160,8 +176,13 @@ fn check(common: &Common, text: &TextModel) -> Result<(), ApiError> {
 
 fn chat_prompt(ask: &ChatAsk, text: &TextModel) -> Result<Ready, ApiError> {
     // the template writes the special tokens itself
-    let ids = conversation_ids(&ask.conversation, false, text)?;
-    Ok(Ready { ids, echo: None })
+    let prompt = conversation_text(&ask.conversation, text)?;
+    let begins = text.format().map(|format| format.begins(&prompt));
+    Ok(Ready {
+        ids: encode(&prompt, false, text, "messages")?,
+        echo: None,
+        begins: begins.unwrap_or(State::Content),
+    })
 }
 
 fn completion_prompts(ask: &CompletionAsk, text: &TextModel) -> Result<Vec<Ready>, ApiError> {
@@ -170,6 +191,7 @@ fn completion_prompts(ask: &CompletionAsk, text: &TextModel) -> Result<Vec<Ready
         Prompt::Text(prompt) => Ok(Ready {
             ids: encode(prompt, true, text, "prompt")?,
             echo: echo.then(|| prompt.clone()),
+            begins: State::Content,
         }),
         Prompt::Ids(ids) => {
             text.check_ids(ids)
@@ -177,6 +199,7 @@ fn completion_prompts(ask: &CompletionAsk, text: &TextModel) -> Result<Vec<Ready
             Ok(Ready {
                 ids: ids.clone(),
                 echo: echo.then(|| text.decode(ids, true)),
+                begins: State::Content,
             })
         }
     };
@@ -277,7 +300,34 @@ fn max_tokens(
     }
 }
 
-fn plan(kind: Kind, common: &Common, prompts: Vec<Ready>, model: &ModelEntry) -> Plan {
+/// How the answer to a chat is told apart; that of a completion is plain text.
+fn markup(
+    ask: &Ask,
+    prompts: &[Ready],
+    specs: &[RequestSpec],
+    text: &TextModel,
+) -> Option<Arc<Markup>> {
+    let Ask::Chat(ask) = ask else {
+        return None;
+    };
+    let (prompt, spec, format) = (prompts.first()?, specs.first()?, text.format()?);
+    let offer = &ask.conversation.offer;
+    Some(Arc::new(Markup {
+        format,
+        begins: prompt.begins,
+        offered: offer.names.clone(),
+        parallel: offer.parallel,
+        id: spec.request.to_string(),
+    }))
+}
+
+fn plan(
+    kind: Kind,
+    common: &Common,
+    prompts: Vec<Ready>,
+    markup: Option<Arc<Markup>>,
+    model: &ModelEntry,
+) -> Plan {
     let tokens = |prompt: &Ready| u64::try_from(prompt.ids.len()).unwrap_or(u64::MAX);
     Plan {
         model: model.name.clone(),
@@ -288,6 +338,7 @@ fn plan(kind: Kind, common: &Common, prompts: Vec<Ready>, model: &ModelEntry) ->
         include_stop: common.output.include_stop,
         continues: kind == Kind::Completion,
         echo: prompts.into_iter().map(|prompt| prompt.echo).collect(),
+        markup,
     }
 }
 

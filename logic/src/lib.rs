@@ -11,6 +11,7 @@ pub mod fact;
 pub mod hash;
 pub mod kv;
 pub mod member;
+pub mod parse;
 pub mod place;
 pub mod role;
 pub mod text;

@@ -23,8 +23,8 @@ bad("messages", messages=[])
 bad("messages[0].role", messages=[{"role": "nobody", "content": "x"}])
 bad("max_tokens", max_tokens=-1)
 bad("stop", stop=[""])
-tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-assert "tools" in bad("tools", tools=[tool]).message
+bad("tools[0].function.name", tools=[{"type": "function", "function": {"name": "no name"}}])
+assert "auto" in bad("tool_choice", tool_choice="required").message
 bad("response_format", response_format={"type": "json_object"})
 bad("stream_options", stream_options={"include_usage": True})
 

@@ -24,7 +24,7 @@ async def main():
         check(reply, code, name)
 
     await refused(body(temperature=3), 400, "invalid_value")
-    await refused(body(tools=[{"type": "function"}]), 400, "unsupported_parameter")
+    await refused(body(tools=[{"type": "web_search"}]), 400, "unsupported_parameter")
     await refused(body(model="no/such"), 404, "model_not_found")
     await refused(b"{", 400, "invalid_json")
     await refused(b"\xff\x00garbage", 400, "invalid_json")

@@ -44,6 +44,11 @@ fn openai_chats() -> Result<()> {
 }
 
 #[test]
+fn openai_calls_a_tool_and_reads_its_result() -> Result<()> {
+    run("http_tools", &["--model", "script/echo"], &[])
+}
+
+#[test]
 fn openai_streams_with_and_without_usage() -> Result<()> {
     run("http_stream", &["--model", "script/echo"], &[])
 }

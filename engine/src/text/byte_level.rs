@@ -22,7 +22,12 @@ pub(super) const CONTEXT_TOKENS: u32 = 32_768;
 /// Bytes and special ids.
 const VOCAB_SIZE: u32 = 259;
 
-const TEMPLATE: &str = "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}\
+/// Tools and calls as Qwen3 has them, so that a script can play a model that thinks and calls.
+const TEMPLATE: &str = "{% if tools %}<|start|>tools\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|end|>{% endif %}\
+{% for m in messages %}<|start|>{{ m.role }}\n\
+{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}\
+{% for c in m.tool_calls or [] %}<tool_call>{\"name\": {{ c.function.name | tojson }}, \
+\"arguments\": {{ c.function.arguments | tojson }}}</tool_call>{% endfor %}<|end|>{% endfor %}\
 {% if add_generation_prompt %}<|start|>assistant\n<|go|>{% endif %}";
 
 /// Bytes of every id.

@@ -10,6 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use logic::parse::Format;
 use minijinja::{
     Environment, Error, ErrorKind, State,
     syntax::SyntaxConfig,
@@ -66,6 +67,7 @@ impl TemplateSource {
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
     special_tokens: Vec<(String, String)>,
+    format: Option<&'static Format>,
 }
 
 impl ChatTemplate {
@@ -75,6 +77,8 @@ impl ChatTemplate {
         special_tokens: Vec<(String, String)>,
     ) -> Result<Self, TextError> {
         let mut environment = environment();
+        let tool_use = source.tool_use.as_deref().unwrap_or_default();
+        let format = Format::of_template(&[&source.default, tool_use].concat());
         let named = [(DEFAULT, Some(source.default)), (TOOL_USE, source.tool_use)];
         for (name, text) in named
             .into_iter()
@@ -87,7 +91,13 @@ impl ChatTemplate {
         Ok(Self {
             environment,
             special_tokens,
+            format,
         })
+    }
+
+    /// How it teaches its model to mark what it means.
+    pub(super) const fn format(&self) -> Option<&'static Format> {
+        self.format
     }
 
     /// Makes the prompt.

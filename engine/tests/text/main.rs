@@ -4,4 +4,5 @@ mod card;
 mod checkpoints;
 mod detokenizer;
 mod fixtures;
+mod mini;
 mod template;

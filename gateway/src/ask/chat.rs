@@ -9,6 +9,7 @@ use super::{
     Parsed,
     common::{self, Common},
     fields::{Fields, wrong_type},
+    tools::{self, Offer},
 };
 use crate::error::{ApiError, quote};
 
@@ -29,6 +30,8 @@ pub struct ChatAsk {
 pub struct Conversation {
     /// A list of messages: a role each, content as a string.
     pub messages: Value,
+    /// The tools that may be called.
+    pub offer: Offer,
     /// More variables of the template.
     pub kwargs: Map<String, Value>,
     /// Open the assistant's turn after the last message.
@@ -36,9 +39,7 @@ pub struct Conversation {
 }
 
 /// Fields that ask for what does not exist yet.
-const UNSUPPORTED: [&str; 27] = [
-    "tools",
-    "tool_choice",
+const UNSUPPORTED: [&str; 25] = [
     "functions",
     "function_call",
     "response_format",
@@ -124,6 +125,7 @@ pub(super) fn take_conversation(fields: &mut Fields) -> Result<Conversation, Api
     let messages = messages.into_iter().enumerate().map(message);
     Ok(Conversation {
         messages: Value::Array(messages.collect::<Result<_, _>>()?),
+        offer: tools::take(fields)?,
         kwargs,
         add_generation_prompt: fields.flag_or("add_generation_prompt", true)?,
     })
@@ -147,7 +149,19 @@ fn message((index, value): (usize, Value)) -> Result<Value, ApiError> {
         return Err(wrong_type(&at, "an object with role and content", &value));
     };
     check_role(&at, message.get("role"))?;
-    for name in ["tool_calls", "function_call", "audio"] {
+    let calls = match message.shift_remove("tool_calls") {
+        None | Some(Value::Null) => None,
+        Some(Value::Array(calls)) if calls.is_empty() => None,
+        Some(Value::Array(calls)) if message.get("role").is_some_and(|r| r == "assistant") => {
+            Some(tools::calls(&at, calls)?)
+        }
+        Some(_) => {
+            let name = format!("{at}.tool_calls");
+            let text = format!("{name} must be a list of calls, in a message of the assistant");
+            return Err(ApiError::field(&name, text));
+        }
+    };
+    for name in ["function_call", "audio"] {
         match message.shift_remove(name) {
             None | Some(Value::Null) => {}
             Some(Value::Array(list)) if list.is_empty() => {}
@@ -157,6 +171,7 @@ fn message((index, value): (usize, Value)) -> Result<Value, ApiError> {
     let content = match message.shift_remove("content") {
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => flatten(&at, parts)?,
+        Some(Value::Null) | None if calls.is_some() => String::new(),
         Some(Value::Null) | None => {
             return Err(ApiError::field(&at, format!("{at} has no content")));
         }
@@ -166,6 +181,9 @@ fn message((index, value): (usize, Value)) -> Result<Value, ApiError> {
         }
     };
     message.insert("content".into(), Value::String(content));
+    if let Some(calls) = calls {
+        message.insert("tool_calls".into(), calls);
+    }
     Ok(Value::Object(message))
 }
 

@@ -8,12 +8,14 @@ mod common;
 mod completion;
 mod fields;
 mod tokens;
+mod tools;
 
 pub use chat::{ChatAsk, Conversation, parse_chat};
 pub use common::{Common, Output};
 pub use completion::{CompletionAsk, Prompt, parse_completion};
 pub use fields::Fields;
 pub use tokens::{DetokenizeAsk, TokenizeAsk, TokenizeInput, parse_detokenize, parse_tokenize};
+pub use tools::Offer;
 
 /// A request for generated tokens.
 #[derive(Clone, Debug, PartialEq)]

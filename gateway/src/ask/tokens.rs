@@ -51,7 +51,7 @@ pub struct DetokenizeAsk {
 pub fn parse_tokenize(object: Map<String, Value>) -> Result<Parsed<TokenizeAsk>, ApiError> {
     let mut fields = Fields::new(object);
     fields.refuse(
-        &["tools", "chat_template", "continue_final_message"],
+        &["chat_template", "continue_final_message"],
         super::chat::is_idle,
     )?;
     let model = take_model(&mut fields)?;

@@ -22,6 +22,18 @@ pub enum Finish {
     Stop,
     /// By its length.
     Length,
+    /// By itself, after it called tools.
+    ToolCalls,
+}
+
+/// What a text is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// For the user.
+    #[default]
+    Content,
+    /// The model's own thoughts.
+    Thought,
 }
 
 impl Finish {
@@ -31,6 +43,7 @@ impl Finish {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -55,10 +68,39 @@ pub enum Event {
     Delta {
         /// Which choice.
         choice: usize,
+        /// What the text is.
+        part: Part,
         /// Text to be shown.
         text: String,
         /// Tokens that came; not all of their text need be in `text` yet.
         tokens: Vec<Token>,
+    },
+    /// A call of a tool begins; its arguments follow.
+    CallBegins {
+        /// Which choice.
+        choice: usize,
+        /// Which of its calls.
+        index: usize,
+        /// To name it by.
+        id: String,
+        /// Of the tool.
+        name: String,
+    },
+    /// Arguments of a call.
+    CallArguments {
+        /// Which choice.
+        choice: usize,
+        /// Which of its calls.
+        index: usize,
+        /// JSON, as the model wrote it.
+        text: String,
+    },
+    /// What the model wrote and nobody is shown; only counted.
+    Dropped {
+        /// Why, in a word.
+        reason: &'static str,
+        /// How many bytes.
+        bytes: usize,
     },
     /// A choice ended. Exactly one for each choice of an answer that does not fail.
     Finish {
@@ -85,16 +127,22 @@ impl Event {
 pub fn append(events: &mut Vec<Event>, event: Event) {
     if let Event::Delta {
         choice,
+        part,
         text,
         tokens,
     } = &event
         && let Some(Event::Delta {
             choice: last,
+            part: kind,
             text: shown,
             tokens: told,
         }) = events.last_mut()
         && last == choice
+        && (kind == part || shown.is_empty() || text.is_empty())
     {
+        if shown.is_empty() {
+            *kind = *part;
+        }
         shown.push_str(text);
         told.extend_from_slice(tokens);
         return;

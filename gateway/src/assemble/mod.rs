@@ -4,14 +4,18 @@
 
 mod event;
 mod hold;
+mod speech;
 
 use std::sync::Arc;
 
 use bus_schemas::{ChoiceEnd, EndReason, IncompleteReason, Item, Outcome, Record, Stops};
 use engine::text::{Detokenizer, TextModel};
 
-pub use self::event::{Event, Finish, Token, Usage, append};
-use self::hold::Hold;
+pub use self::{
+    event::{Event, Finish, Part, Token, Usage, append},
+    speech::Markup,
+};
+use self::{hold::Hold, speech::Speech};
 use crate::{backend::StreamEvent, error::ApiError};
 
 /// What an answer is made of, fixed when the request is accepted.
@@ -33,6 +37,8 @@ pub struct Plan {
     pub continues: bool,
     /// Text of the prompts, to be shown first.
     pub echo: Option<Vec<String>>,
+    /// How thoughts and calls are marked, if they are.
+    pub markup: Option<Arc<Markup>>,
 }
 
 /// The answer to one request while it grows.
@@ -45,12 +51,14 @@ pub struct Assembly {
     /// Cached tokens of each prompt: the last word counts.
     cached: Vec<u64>,
     completion_tokens: u64,
+    reasoning_tokens: u64,
 }
 
 #[derive(Debug)]
 struct Choice {
     detokenizer: Detokenizer,
     hold: Hold,
+    speech: Speech,
     ended: bool,
 }
 
@@ -64,16 +72,18 @@ impl Assembly {
         } else {
             plan.text.detokenizer()
         };
-        let choice = || Choice {
+        let choice = |index| Choice {
             detokenizer: detokenizer.clone(),
             hold: Hold::default(),
+            speech: Speech::new(index, plan.markup.as_ref()),
             ended: false,
         };
         Self {
-            choices: (0..prompts * plan.choices).map(|_| choice()).collect(),
+            choices: (0..prompts * plan.choices).map(choice).collect(),
             running: vec![true; prompts],
             cached: vec![0; prompts],
             completion_tokens: 0,
+            reasoning_tokens: 0,
             plan,
         }
     }
@@ -89,6 +99,7 @@ impl Assembly {
                 out,
                 Event::Delta {
                     choice,
+                    part: Part::Content,
                     text,
                     tokens: Vec::new(),
                 },
@@ -125,8 +136,7 @@ impl Assembly {
             prompt_tokens: self.plan.prompt_tokens.iter().sum(),
             completion_tokens: self.completion_tokens,
             cached_tokens: self.cached.iter().sum(),
-            // until a parser tells thinking from text, none is
-            reasoning_tokens: 0,
+            reasoning_tokens: self.reasoning_tokens,
         }
     }
 
@@ -159,15 +169,21 @@ impl Assembly {
         let Record {
             id, logprob, top, ..
         } = record;
-        let tokens = vec![Token { id, logprob, top }];
+        let (tokens, shown) = (vec![Token { id, logprob, top }], String::new());
+        let (choice, part) = (index, Part::Content);
         append(
             out,
             Event::Delta {
-                choice: index,
-                text,
+                choice,
+                part,
+                text: shown,
                 tokens,
             },
         );
+        let speech = &mut self.choices[index].speech;
+        let thought = speech.is_thinking();
+        speech.push(text, out);
+        self.reasoning_tokens += u64::from(thought || speech.is_thinking());
     }
 
     fn end(&mut self, index: usize, reason: &EndReason, out: &mut Vec<Event>) {
@@ -192,17 +208,13 @@ impl Assembly {
     }
 
     fn finish(&mut self, index: usize, text: String, reason: Finish, out: &mut Vec<Event>) {
-        self.choices[index].ended = true;
-        if !text.is_empty() {
-            append(
-                out,
-                Event::Delta {
-                    choice: index,
-                    text,
-                    tokens: Vec::new(),
-                },
-            );
-        }
+        let choice = &mut self.choices[index];
+        choice.ended = true;
+        choice.speech.finish(text, out);
+        let reason = match reason {
+            Finish::Stop if choice.speech.has_called() => Finish::ToolCalls,
+            reason => reason,
+        };
         out.push(Event::Finish {
             choice: index,
             reason,
@@ -248,18 +260,8 @@ impl Assembly {
 
     /// Shows what was held back: no stop string can complete it any more.
     fn show_all(&mut self, out: &mut Vec<Event>) {
-        for (index, choice) in self.choices.iter_mut().enumerate() {
-            let text = choice.hold.release();
-            if !text.is_empty() {
-                append(
-                    out,
-                    Event::Delta {
-                        choice: index,
-                        text,
-                        tokens: Vec::new(),
-                    },
-                );
-            }
+        for choice in self.choices.iter_mut().filter(|choice| !choice.ended) {
+            choice.speech.finish(choice.hold.release(), out);
         }
     }
 }

@@ -115,11 +115,12 @@ fn endpoints(models: &[ModelEntry]) -> Vec<Endpoint> {
 }
 
 fn about(model: &ModelEntry) -> Metadata {
+    let (has_calls, has_thoughts) = crate::models::speaks(model);
     metadata([
         ("model", model.name.clone()),
         ("context", model.text.context_tokens().to_string()),
-        ("tools", false.to_string()),
-        ("reasoning", false.to_string()),
+        ("tools", has_calls.to_string()),
+        ("reasoning", has_thoughts.to_string()),
         ("stream", true.to_string()),
     ])
 }

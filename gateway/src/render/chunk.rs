@@ -6,9 +6,11 @@
 use super::{
     Dialect, Style,
     logprobs::{self, Logprobs},
-    shape::{Body, ChatDelta, Delta, TextChoice, UsageBody, json},
+    shape::{
+        Body, CallDelta, ChatDelta, Delta, FUNCTION, FunctionDelta, TextChoice, UsageBody, json,
+    },
 };
-use crate::assemble::{Event, Finish, Token, Usage};
+use crate::assemble::{Event, Finish, Part, Token, Usage};
 
 /// Renders a stream.
 #[derive(Debug)]
@@ -72,9 +74,22 @@ impl Chunks {
         match event {
             Event::Delta {
                 choice,
+                part,
                 text,
                 tokens,
-            } => return self.delta(*choice, text, tokens, out),
+            } => return self.delta(*choice, *part, text, tokens, out),
+            Event::CallBegins {
+                choice,
+                index,
+                id,
+                name,
+            } => out.extend(self.call(*choice, *index, Some((id, name)), "")),
+            Event::CallArguments {
+                choice,
+                index,
+                text,
+            } => out.extend(self.call(*choice, *index, None, text)),
+            Event::Dropped { .. } => return false,
             Event::Finish { choice, reason } => out.extend(self.finish(*choice, *reason)),
             Event::Done(usage) if self.style.include_usage => out.extend(self.usage(*usage)),
             Event::Done(_) => return false,
@@ -83,12 +98,19 @@ impl Chunks {
         true
     }
 
-    fn delta(&mut self, choice: usize, text: &str, tokens: &[Token], out: &mut Vec<u8>) -> bool {
+    fn delta(
+        &mut self,
+        choice: usize,
+        part: Part,
+        text: &str,
+        tokens: &[Token],
+        out: &mut Vec<u8>,
+    ) -> bool {
         let tells = self.style.logprobs || self.style.token_ids;
         if text.is_empty() && (!tells || tokens.is_empty()) {
             return false;
         }
-        if !tells && self.choices[choice].begun {
+        if !tells && part == Part::Content && self.choices[choice].begun {
             self.mould(choice).cast(text, out);
             return true;
         }
@@ -97,7 +119,18 @@ impl Chunks {
             .style
             .token_ids
             .then(|| tokens.iter().map(|token| token.id).collect());
-        out.extend(self.full(choice, Some(text), logprobs, None, ids));
+        let delta = match part {
+            // a chunk of mere tokens says nothing: there may never be content
+            Part::Content => Delta {
+                content: Some(text).filter(|text| !text.is_empty()),
+                ..Delta::default()
+            },
+            Part::Thought => Delta {
+                reasoning_content: Some(text),
+                ..Delta::default()
+            },
+        };
+        out.extend(self.full(choice, delta, logprobs, None, ids));
         true
     }
 
@@ -107,18 +140,43 @@ impl Chunks {
                 Dialect::Chat => br#""content":"""#,
                 Dialect::Completion => br#""text":"""#,
             };
-            let chunk = self.full(choice, Some(""), None, None, None);
+            let chunk = self.full(choice, content(""), None, None, None);
             Mould::of(&chunk, empty).expect("a chunk of an empty text has one")
         });
         self.choices[choice].mould.insert(mould)
     }
 
     fn finish(&mut self, choice: usize, reason: Finish) -> Vec<u8> {
-        let text = match self.style.dialect {
-            Dialect::Chat => None,
-            Dialect::Completion => Some(""),
+        let delta = if self.choices[choice].begun {
+            Delta::default()
+        } else {
+            content("")
         };
-        self.full(choice, text, None, Some(reason.as_str()), None)
+        self.full(choice, delta, None, Some(reason.as_str()), None)
+    }
+
+    /// The beginning of a call, or its arguments.
+    fn call(
+        &mut self,
+        choice: usize,
+        index: usize,
+        begins: Option<(&str, &str)>,
+        arguments: &str,
+    ) -> Vec<u8> {
+        let call = CallDelta {
+            index,
+            id: begins.map(|(id, _)| id),
+            kind: begins.map(|_| FUNCTION),
+            function: FunctionDelta {
+                name: begins.map(|(_, name)| name),
+                arguments,
+            },
+        };
+        let delta = Delta {
+            tool_calls: Some([call]),
+            ..Delta::default()
+        };
+        self.full(choice, delta, None, None, None)
     }
 
     fn usage(&self, usage: Usage) -> Vec<u8> {
@@ -139,7 +197,7 @@ impl Chunks {
     fn full(
         &mut self,
         index: usize,
-        text: Option<&str>,
+        delta: Delta<'_>,
         logprobs: Option<Logprobs>,
         finish_reason: Option<&'static str>,
         token_ids: Option<Vec<u32>>,
@@ -149,8 +207,7 @@ impl Chunks {
         match self.style.dialect {
             Dialect::Chat => {
                 let role = first.then_some("assistant");
-                let content = text.or(first.then_some(""));
-                let delta = Delta { role, content };
+                let delta = Delta { role, ..delta };
                 let choice = ChatDelta {
                     index,
                     delta,
@@ -161,7 +218,7 @@ impl Chunks {
                 json(&self.body(&[choice], usage))
             }
             Dialect::Completion => {
-                let text = text.unwrap_or_default();
+                let text = delta.content.unwrap_or_default();
                 let choice = TextChoice {
                     index,
                     text,
@@ -190,5 +247,13 @@ impl Chunks {
             choices,
             usage,
         }
+    }
+}
+
+/// Text for the user.
+fn content(text: &str) -> Delta<'_> {
+    Delta {
+        content: Some(text),
+        ..Delta::default()
     }
 }

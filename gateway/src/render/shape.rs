@@ -38,7 +38,49 @@ pub(super) struct Delta<'a> {
     pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tool_calls: Option<[CallDelta<'a>; 1]>,
 }
+
+/// More of a call: its beginning with id and name, or arguments.
+#[derive(Serialize)]
+pub(super) struct CallDelta<'a> {
+    pub(super) index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<&'static str>,
+    pub(super) function: FunctionDelta<'a>,
+}
+
+/// More of the function of a call.
+#[derive(Serialize)]
+pub(super) struct FunctionDelta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    pub(super) arguments: &'a str,
+}
+
+/// A whole call.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct CallBody {
+    pub(super) id: String,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) function: FunctionBody,
+}
+
+/// The function of a whole call.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct FunctionBody {
+    pub(super) name: String,
+    pub(super) arguments: String,
+}
+
+/// What every call is of.
+pub(super) const FUNCTION: &str = "function";
 
 /// A choice of a chat body.
 #[derive(Serialize)]
@@ -55,8 +97,13 @@ pub(super) struct ChatChoice<'a> {
 #[derive(Serialize)]
 pub(super) struct Message<'a> {
     pub(super) role: &'static str,
-    pub(super) content: &'a str,
+    /// Null where there is nothing but thoughts and calls.
+    pub(super) content: Option<&'a str>,
     pub(super) refusal: Option<()>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) reasoning_content: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) tool_calls: &'a [CallBody],
 }
 
 /// A choice of a completion, in a chunk or a body.

@@ -4,10 +4,12 @@
 
 use super::{
     Dialect, Style, logprobs,
-    shape::{Body, ChatChoice, Message, TextChoice, UsageBody, json},
+    shape::{
+        Body, CallBody, ChatChoice, FUNCTION, FunctionBody, Message, TextChoice, UsageBody, json,
+    },
 };
 use crate::{
-    assemble::{Event, Finish, Token, Usage},
+    assemble::{Event, Finish, Part, Token, Usage},
     error::ApiError,
 };
 
@@ -21,6 +23,8 @@ pub struct Whole {
 #[derive(Clone, Debug, Default)]
 struct Collected {
     text: String,
+    thought: String,
+    calls: Vec<CallBody>,
     tokens: Vec<Token>,
     finish: Option<Finish>,
 }
@@ -38,16 +42,41 @@ impl Whole {
         match event {
             Event::Delta {
                 choice,
+                part,
                 text,
                 tokens,
             } => {
                 let collected = &mut self.choices[choice];
-                collected.text.push_str(&text);
+                match part {
+                    Part::Content => collected.text.push_str(&text),
+                    Part::Thought => collected.thought.push_str(&text),
+                }
                 if self.style.logprobs || self.style.token_ids {
                     collected.tokens.extend(tokens);
                 }
                 None
             }
+            Event::CallBegins {
+                choice, id, name, ..
+            } => {
+                let arguments = String::new();
+                self.choices[choice].calls.push(CallBody {
+                    id,
+                    kind: FUNCTION,
+                    function: FunctionBody { name, arguments },
+                });
+                None
+            }
+            Event::CallArguments {
+                choice,
+                index,
+                text,
+            } => {
+                let call = self.choices[choice].calls.get_mut(index);
+                call.expect("a call begins first").function.arguments += &text;
+                None
+            }
+            Event::Dropped { .. } => None,
             Event::Finish { choice, reason } => {
                 self.choices[choice].finish = Some(reason);
                 None
@@ -78,15 +107,20 @@ impl Whole {
     fn chat<'a>(&self, index: usize, collected: &'a Collected) -> ChatChoice<'a> {
         let Collected {
             text,
+            thought,
+            calls,
             tokens,
             finish,
         } = collected;
+        let silent = text.is_empty() && !(thought.is_empty() && calls.is_empty());
         ChatChoice {
             index,
             message: Message {
                 role: "assistant",
-                content: text,
+                content: (!silent).then_some(text),
                 refusal: None,
+                reasoning_content: thought,
+                tool_calls: calls,
             },
             logprobs: self
                 .style
@@ -102,6 +136,7 @@ impl Whole {
             text,
             tokens,
             finish,
+            ..
         } = collected;
         let lists = || logprobs::lists(tokens, &self.style.text, &mut 0);
         TextChoice {

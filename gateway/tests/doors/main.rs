@@ -12,3 +12,4 @@ mod nats_answers;
 mod nats_streams;
 mod support;
 mod tls;
+mod tools;
