@@ -22,6 +22,8 @@ pub struct Chunks {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     begun: bool,
+    /// It said something: text, a thought or a call.
+    spoken: bool,
     offset: usize,
     /// Of the chunks after the first.
     mould: Option<Mould>,
@@ -147,7 +149,7 @@ impl Chunks {
     }
 
     fn finish(&mut self, choice: usize, reason: Finish) -> Vec<u8> {
-        let delta = if self.choices[choice].begun {
+        let delta = if self.choices[choice].spoken {
             Delta::default()
         } else {
             content("")
@@ -202,7 +204,9 @@ impl Chunks {
         finish_reason: Option<&'static str>,
         token_ids: Option<Vec<u32>>,
     ) -> Vec<u8> {
-        let first = !std::mem::replace(&mut self.choices[index].begun, true);
+        let progress = &mut self.choices[index];
+        let first = !std::mem::replace(&mut progress.begun, true);
+        progress.spoken |= delta.says_something();
         let usage = self.style.include_usage.then_some(None);
         match self.style.dialect {
             Dialect::Chat => {

@@ -44,6 +44,13 @@ pub(super) struct Delta<'a> {
     pub(super) tool_calls: Option<[CallDelta<'a>; 1]>,
 }
 
+impl Delta<'_> {
+    /// Whether there is more in it than who speaks.
+    pub(super) const fn says_something(&self) -> bool {
+        self.content.is_some() || self.reasoning_content.is_some() || self.tool_calls.is_some()
+    }
+}
+
 /// More of a call: its beginning with id and name, or arguments.
 #[derive(Serialize)]
 pub(super) struct CallDelta<'a> {
