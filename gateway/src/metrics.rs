@@ -318,18 +318,11 @@ impl Meter {
                 }
                 Event::Delta { .. } | Event::CallBegins { .. } | Event::CallArguments { .. } => {}
                 Event::Dropped { reason, bytes } => self.series.dropped(reason, *bytes),
-                Event::Finish {
-                    reason: Finish::ToolCalls,
-                    ..
-                } => self.series.called.add(1),
-                Event::Finish {
-                    reason: Finish::Stop,
-                    ..
-                } => self.series.stopped.add(1),
-                Event::Finish {
-                    reason: Finish::Length,
-                    ..
-                } => self.series.full.add(1),
+                Event::Finish { reason, .. } => match reason {
+                    Finish::Stop => self.series.stopped.add(1),
+                    Finish::Length => self.series.full.add(1),
+                    Finish::ToolCalls => self.series.called.add(1),
+                },
                 Event::Done(_) => self.over(usage),
                 Event::Failed(error) => {
                     self.series.failed(error);
