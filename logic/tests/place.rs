@@ -1,5 +1,8 @@
 //! Who is chosen, and who never is.
 
+#[path = "place/promised.rs"]
+mod promised;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bus_schemas::{
@@ -39,23 +42,6 @@ fn a_long_prompt_of_which_little_is_new_stays_with_its_owner() {
         },
     );
     assert_eq!(pair(choice), Some(("d", None)));
-}
-
-#[test]
-fn an_owner_that_has_promised_is_given_another_helper_or_itself() {
-    let nodes = [decode("d"), decode("e"), prefill("p"), prefill("q")];
-    let none = BTreeMap::new();
-    let given = |avoid: &[NodeRef]| {
-        let owner = nodes[1].me;
-        let ask = Ask {
-            avoid,
-            ..ask(5000, &none)
-        };
-        pair(place::choose_prefill(&nodes, owner, &ask))
-    };
-    assert_eq!(given(&[nodes[2].me]), Some(("e", Some("q"))));
-    assert_eq!(given(&[nodes[2].me, nodes[3].me]), Some(("e", None)));
-    assert_eq!(given(&[nodes[1].me]), None, "it is no owner");
 }
 
 #[test]
